@@ -1,0 +1,1 @@
+"""Realistic synthetic text from private text, with honest privacy statements."""

@@ -1,0 +1,287 @@
+"""The nouns of the project and the protocols that are open to users.
+
+Values derived from private text and not yet released have types whose name starts with `Private`.
+Their `repr` shows ids and sizes only, so that no log line, traceback or debugger prints a text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Trust = Literal["local", "remote"]
+Guarantee = Literal["none", "selection"]
+Labels = Mapping[str, str]
+FloatArray = npt.NDArray[np.float32]
+
+NO_LABELS: Labels = MappingProxyType({})
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateRecord:
+    """One row of the private data set.
+
+    Attributes:
+        record_id: the row's id in the input, or its position.
+        unit_id: the person or thing to protect; several records may share it.
+        text: the private text.
+        labels: label column to value.
+    """
+
+    record_id: str
+    unit_id: str
+    text: str
+    labels: Labels = NO_LABELS
+
+    def __repr__(self) -> str:
+        return f"PrivateRecord(<{len(self.text)} characters>)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateCorpus:
+    """The private data set as read.
+
+    Attributes:
+        records: the usable rows, in input order.
+        label_columns: names of the label columns, in order.
+        has_units: whether a unit column was named; without one every row is its own unit.
+        skipped: reason to number of rows left out.
+    """
+
+    records: tuple[PrivateRecord, ...]
+    label_columns: tuple[str, ...] = ()
+    has_units: bool = False
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"PrivateCorpus(<{len(self.records)} records>)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateAbstraction:
+    """A summary of one private record, written by a local model: still private."""
+
+    abstraction_id: str
+    record_id: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"PrivateAbstraction({self.abstraction_id!r}, <{len(self.text)} characters>)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateVariant:
+    """A text that a model wrote from an abstraction or from another variant; not yet released.
+
+    Attributes:
+        variant_id: unique in the run.
+        record_id: the seed it descends from.
+        text: the text.
+        labels: the seed's labels.
+        parent_id: id of the abstraction or variant it was written from.
+    """
+
+    variant_id: str
+    record_id: str
+    text: str
+    labels: Labels = NO_LABELS
+    parent_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"PrivateVariant({self.variant_id!r}, <{len(self.text)} characters>)"
+
+
+# --- released ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticText:
+    """A released text. Only `Ledger.release` makes one from private values.
+
+    Attributes:
+        text_id: a fresh random id that says nothing of the seed.
+        text: the text.
+        labels: label column to value.
+        paid_by: id of the ledger line that released it.
+    """
+
+    text_id: str
+    text: str
+    labels: Labels
+    paid_by: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why an item did not go on: ids and a reason, never text."""
+
+    item_id: str
+    record_id: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stage is. `total` may grow while a stage retries."""
+
+    stage: str
+    done: int
+    total: int
+    n_tokens: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """One text to be written. A last message by the assistant is continued, not answered.
+
+    Attributes:
+        messages: the prompt.
+        max_tokens: upper bound on new tokens.
+        temperature: 0 is greedy.
+        top_k: keep the k likeliest tokens before `top_p`; 0 keeps all.
+        top_p: then keep the smallest set of tokens whose probability reaches this.
+        stop: the reply ends before the first of these strings.
+        seed: the reply is a function of model, prompt, parameters and seed.
+    """
+
+    messages: tuple[Message, ...] = field(repr=False)
+    max_tokens: int
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 0.95
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A model's reply. `finish` is `length` when it ran into `max_tokens`."""
+
+    text: str = field(repr=False)
+    n_prompt_tokens: int
+    n_tokens: int
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentiment:
+    """A label and the model's confidence in it, in [0, 1]."""
+
+    label: Literal["positive", "negative", "neutral"]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PiiSpan:
+    """Characters `start:end` of a text name a person or thing of this type."""
+
+    start: int
+    end: int
+    type: str
+    score: float
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """Writes texts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and reply together may have this many tokens."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of tokens of each text."""
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        """Returns one completion a request, in order."""
+
+
+@runtime_checkable
+class Summariser(Protocol):
+    """Writes several different short versions of a text."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def max_words(self) -> int:
+        """Longest text, in words, that it reads whole."""
+
+    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        """Returns up to `n` distinct summaries a text, in order of preference."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Maps each text on its own to a vector."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def cosine_range(self) -> tuple[float, float]:
+        """Cosine of unrelated and of near-identical texts, measured once on public text."""
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Returns unit vectors, shape (len(texts), dimension)."""
+
+
+@runtime_checkable
+class SentimentModel(Protocol):
+    """Judges the sentiment of texts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    def classify(self, texts: Sequence[str]) -> list[Sentiment]:
+        """Returns one judgement a text, of all of it."""
+
+
+@runtime_checkable
+class PiiDetector(Protocol):
+    """Finds personal details in texts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    def find(self, texts: Sequence[str]) -> list[list[PiiSpan]]:
+        """Returns the spans of each text, sorted and not overlapping."""
+
+
+@runtime_checkable
+class LikelihoodModel(Protocol):
+    """Scores how expected a text is."""
+
+    def nll(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Returns the mean negative log-likelihood per token (nats), shape (len(texts),)."""
