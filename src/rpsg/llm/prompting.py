@@ -1,0 +1,135 @@
+"""Prompts as text files, and a summariser made of a text model and a prompt.
+
+A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt` and `public.txt` (turns marked
+`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
+A last `[assistant]` turn is the beginning of the reply.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, cast
+
+from rpsg.config import SamplingConfig
+from rpsg.errors import ConfigError
+from rpsg.rng import Streams
+from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
+
+PromptName = Literal["abstract", "write", "rewrite", "public"]
+_TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
+_FIELD = re.compile(r"\{(\w+)\}")
+# A chat model's words to a token, and the part of its context that a source text may fill.
+_WORDS_PER_TOKEN = 0.6
+_SOURCE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Turns with named gaps."""
+
+    turns: tuple[Message, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the gaps."""
+        return frozenset(name for turn in self.turns for name in _FIELD.findall(turn.content))
+
+    @property
+    def begins_reply(self) -> bool:
+        """Whether the reply's first words are given."""
+        return self.turns[-1].role == "assistant"
+
+    def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
+        """Returns the turns with the gaps filled. Filled-in text is never itself searched for gaps."""
+        return tuple(
+            replace(turn, content=_FIELD.sub(lambda gap: values[gap[1]], turn.content)) for turn in self.turns
+        )
+
+
+def load_prompt(folder: str, name: PromptName) -> Prompt:
+    """Reads a prompt from a folder of the package or of the user.
+
+    Raises:
+        ConfigError: there is no such folder or file, or it is not a prompt.
+    """
+    text = _read(folder, f"{name}.txt")
+    parts = _TURN.split(text)[1:]
+    if not parts:
+        raise ConfigError(f"prompt {folder}/{name}.txt has no turn; begin one with a line [user]")
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    roles = cast("list[tuple[Literal['system', 'user', 'assistant'], str]]", list(pairs))
+    return Prompt(turns=tuple(Message(role=role, content=content.strip()) for role, content in roles))
+
+
+def load_lines(folder: str, name: str) -> tuple[str, ...]:
+    """Reads a list, one entry a line."""
+    return tuple(line.strip() for line in _read(folder, name).splitlines() if line.strip())
+
+
+def _read(folder: str, file: str) -> str:
+    here = files("rpsg").joinpath("prompts", folder)
+    own = Path(folder)
+    try:
+        if here.is_dir():
+            return here.joinpath(file).read_text(encoding="utf-8")
+        return (own / file).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        known = sorted(item.name for item in files("rpsg").joinpath("prompts").iterdir() if item.is_dir())
+        raise ConfigError(
+            f"no prompt file {file} in {folder!r}; use one of {', '.join(known)}, "
+            "or the path of a folder that holds it"
+        ) from None
+
+
+class PromptedSummariser:
+    """Summaries by a text model that is told how.
+
+    Args:
+        model: writes the summaries; must be local, because it reads private text.
+        prompt: has the gap `text`.
+        sampling: how tokens are drawn.
+        max_tokens: longest summary.
+    """
+
+    def __init__(
+        self, model: TextModel, prompt: Prompt, *, sampling: SamplingConfig, max_tokens: int
+    ) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._sampling = sampling
+        self._max_tokens = max_tokens
+
+    @property
+    def name(self) -> str:
+        """The text model's name."""
+        return self._model.name
+
+    @property
+    def trust(self) -> Trust:
+        """The text model's trust."""
+        return self._model.trust
+
+    @property
+    def max_words(self) -> int:
+        """Longest source text in words; longer ones are summarised in parts."""
+        return int(self._model.context_tokens * _WORDS_PER_TOKEN * _SOURCE_SHARE)
+
+    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        """Writes `n` summaries a text. Each includes the words the prompt began the reply with."""
+        requests = [
+            TextRequest(
+                messages=self._prompt.fill({"text": text}),
+                max_tokens=self._max_tokens,
+                temperature=self._sampling.temperature,
+                top_k=self._sampling.top_k,
+                top_p=self._sampling.top_p,
+                seed=Streams(seed).key("summary", i),
+            )
+            for text, seed in zip(texts, seeds, strict=True)
+            for i in range(n)
+        ]
+        begin = self._prompt.turns[-1].content if self._prompt.begins_reply else ""
+        replies = [replace(reply, text=begin + reply.text) for reply in self._model.complete(requests)]
+        return [replies[i * n : (i + 1) * n] for i in range(len(texts))]

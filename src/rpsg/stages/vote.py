@@ -1,0 +1,119 @@
+"""Vote: every private record votes for its nearest candidate (paper, section 2, step 5)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rpsg.types import FloatArray, Labels
+
+SMALL_CLASS = 5
+BLOCK = 2048
+SHARED_CLASS = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateVotes:
+    """Votes before noise, as (unit, item, weight) triples.
+
+    Attributes:
+        units: index of the voting unit, shape (n_votes,).
+        items: index of the candidate voted for, shape (n_votes,).
+        weights: weight of each vote before clipping, shape (n_votes,).
+    """
+
+    units: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+
+
+def classes_of(labels: Sequence[Labels]) -> list[str]:
+    """Names the class of each text: its labels joined; classes of fewer than 5 texts vote as one."""
+    names = ["\x1f".join(f"{key}={value}" for key, value in sorted(item.items())) for item in labels]
+    sizes = Counter(names)
+    return [name if sizes[name] >= SMALL_CLASS else SHARED_CLASS for name in names]
+
+
+def nearest(queries: FloatArray, items: FloatArray) -> npt.NDArray[np.int64]:
+    """Returns the index of each query's nearest item by Euclidean distance, exact, in blocks.
+
+    For unit vectors that is the largest inner product. Ties go to the lowest index.
+    """
+    found = [
+        np.argmax(queries[start : start + BLOCK] @ items.T, axis=1) for start in range(0, len(queries), BLOCK)
+    ]
+    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
+
+
+def cast_votes(
+    private_vectors: FloatArray,
+    private_classes: Sequence[str],
+    private_units: Sequence[str],
+    *,
+    vectors: FloatArray,
+    classes: Sequence[str],
+) -> PrivateVotes:
+    """Lets each private record vote for its nearest candidate of its own class.
+
+    Args:
+        private_vectors: unit vectors of the private records, shape (n, d).
+        private_classes: class of each record.
+        private_units: unit of each record; a unit's votes are clipped together by the mechanism.
+        vectors: unit vectors of the candidates, shape (m, d).
+        classes: class of each candidate. A record whose class has no candidate votes in the class
+            that the small ones share, or not at all.
+    """
+    own, theirs = np.asarray(private_classes, dtype=object), np.asarray(classes, dtype=object)
+    present = set(classes)
+    voters: list[npt.NDArray[np.int64]] = []
+    choices: list[npt.NDArray[np.int64]] = []
+    own = np.asarray([name if name in present else SHARED_CLASS for name in own], dtype=object)
+    for name in sorted(present):
+        items = np.flatnonzero(theirs == name)
+        records = np.flatnonzero(own == name)
+        choices.append(items[nearest(private_vectors[records], vectors[items])])
+        voters.append(records)
+    unit_index = {unit: i for i, unit in enumerate(dict.fromkeys(private_units))}
+    units = np.asarray([unit_index[unit] for unit in private_units], dtype=np.int64)
+    records = np.concatenate(voters) if voters else np.empty(0, dtype=np.int64)
+    return PrivateVotes(
+        units=units[records],
+        items=np.concatenate(choices) if choices else np.empty(0, dtype=np.int64),
+        weights=np.ones(len(records)),
+    )
+
+
+def survivors(counts: Sequence[float], classes: Sequence[str], *, share: float) -> list[int]:
+    """Returns the indices of the candidates that rank in the top `share` of their class.
+
+    At least one candidate of a class survives. Ties go to the lower index.
+    """
+    values, names = np.asarray(counts, dtype=np.float64), np.asarray(classes, dtype=object)
+    kept: list[int] = []
+    for name in sorted(set(classes)):
+        members = np.flatnonzero(names == name)
+        n_kept = max(1, int(np.floor(share * len(members) + 1e-9)))
+        order = np.argsort(-values[members], kind="stable")
+        kept += members[order[:n_kept]].tolist()
+    return sorted(kept)
+
+
+def best_of_each(counts: Sequence[float], seeds: Sequence[str], kept: Sequence[int]) -> list[int]:
+    """Returns, for every seed that has a survivor, the index of its candidate with most votes."""
+    best: dict[str, int] = {}
+    for index in kept:
+        seed = seeds[index]
+        if seed not in best or counts[index] > counts[best[seed]]:
+            best[seed] = index
+    return list(best.values())
+
+
+def votes_by_unit(votes: PrivateVotes) -> Mapping[int, Mapping[int, float]]:
+    """Returns the votes as unit to item to weight."""
+    table: dict[int, dict[int, float]] = {}
+    for unit, item, weight in zip(votes.units, votes.items, votes.weights, strict=True):
+        row = table.setdefault(int(unit), {})
+        row[int(item)] = row.get(int(item), 0.0) + float(weight)
+    return table

@@ -1,0 +1,130 @@
+"""What can be said of a text by looking at it alone: sentences, copied runs, flaws.
+
+Pure functions without a model, shared by the stages.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
+# A full stop after these does not end a sentence.
+_ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|approx|No|Fig|al|[A-Z])\.$")
+_WRAPPING = re.compile(r"^(?:#+\s.*\n+|\*\*[^*\n]+\*\*\s*\n+|(?:title|subject)\s*:.*\n+)", re.IGNORECASE)
+# What a model says about its task instead of doing it.
+_META = re.compile(
+    r"^\W*(?:here(?:'s| is| are)\b|sure\b[,!.]|certainly\b|of course[,!]|okay, here)"
+    r"|\bi(?:'m| am) sorry, but i can"
+    r"|\bas an ai\b|\blanguage model\b|\bword count\b|\bfirst[- ]person (?:post|passage|account)\b"
+    r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
+    r" (?:above|says|describes|is about)\b"
+    r"|\brewritten (?:version|post|text)\b"
+    r"|\[(?:insert|your|name|date|city|company|location)[^\]]*\]"
+    r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MAX_REPEATS = 2
+
+
+def words_of(text: str) -> list[str]:
+    """Returns the words in lower case, punctuation stripped."""
+    return _WORD.findall(text.lower())
+
+
+def trim_to_sentences(text: str) -> str:
+    """Cuts a text after its last complete sentence; returns "" when it has none."""
+    text = text.strip()
+    for match in reversed(list(_SENTENCE_END.finditer(text))):
+        if not _ABBREVIATION.search(text[: match.start() + 1]):
+            return text[: match.end()]
+    return ""
+
+
+def strip_wrapping(text: str) -> str:
+    """Takes off a leading heading or title line and quotation marks around the whole."""
+    text = _WRAPPING.sub("", text.strip()).strip()
+    if len(text) > 1 and text[0] in '"“' and text[-1] in '"”' and not re.search(r"[\"“”]", text[1:-1]):
+        text = text[1:-1].strip()
+    return text
+
+
+def split_into_parts(text: str, max_words: int) -> list[str]:
+    """Splits a text at sentence ends into the fewest parts of similar length, none over `max_words`.
+
+    A single sentence longer than that is split between words. Nothing is lost.
+    """
+    total = len(text.split())
+    if total <= max_words:
+        return [text]
+    goal = -(-total // -(-total // max_words))
+    parts: list[list[str]] = [[]]
+    for sentence in _sentences(text):
+        words = sentence.split()
+        while len(words) > max_words:
+            parts.append(words[:max_words])
+            words = words[max_words:]
+        if len(parts[-1]) + len(words) > max_words or len(parts[-1]) >= goal:
+            parts.append([])
+        parts[-1] += words
+    return [" ".join(part) for part in parts if part]
+
+
+def _sentences(text: str) -> Iterable[str]:
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        yield text[start : match.end()]
+        start = match.end()
+    if text[start:].strip():
+        yield text[start:]
+
+
+def flaw_of(text: str, *, min_words: int) -> str | None:
+    """Names what makes a text unusable, or returns None.
+
+    Returns:
+        "empty", "too short", "cut off", "meta text", "repetition" or None.
+    """
+    words = words_of(text)
+    if not words:
+        return "empty"
+    if len(words) < min_words:
+        return "too short"
+    if not trim_to_sentences(text):
+        return "cut off"
+    if _META.search(text):
+        return "meta text"
+    return "repetition" if is_repetitive(words) else None
+
+
+def is_repetitive(words: list[str]) -> bool:
+    """Tells whether a run of four words occurs more than twice, or few words are different."""
+    runs = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    if runs and max(runs.values()) > _MAX_REPEATS:
+        return True
+    return len(words) >= 40 and len(set(words)) / len(words) < 0.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class WordRuns:
+    """All runs of `length` consecutive words of some texts, hashed."""
+
+    length: int
+    hashes: frozenset[bytes]
+
+    @classmethod
+    def build(cls, texts: Iterable[str], length: int) -> "WordRuns":
+        """Collects the runs of every text. Case and punctuation do not count."""
+        return cls(length=length, hashes=frozenset(run for text in texts for run in _runs(text, length)))
+
+    def shared_with(self, text: str) -> bool:
+        """Tells whether a text contains one of the runs."""
+        return any(run in self.hashes for run in _runs(text, self.length))
+
+
+def _runs(text: str, length: int) -> Iterable[bytes]:
+    words = words_of(text)
+    for start in range(len(words) - length + 1):
+        yield blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).digest()

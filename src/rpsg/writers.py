@@ -1,0 +1,99 @@
+"""Released rows out: one table, three kinds of file."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from rpsg.errors import ConfigError, PrivateDataError, RunDirError
+from rpsg.types import SyntheticText
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Columns of a released row beside the labels.
+RELEASED_COLUMNS = ("id", "text")
+
+
+def to_table(rows: Sequence[SyntheticText], label_columns: Sequence[str]) -> "pa.Table":
+    """Makes the released table: `id`, `text`, then the labels, all text; a missing label is null.
+
+    Raises:
+        PrivateDataError: a row is not a released text.
+    """
+    import pyarrow as pa
+
+    wrong = next((type(row).__name__ for row in rows if not isinstance(row, SyntheticText)), None)
+    if wrong is not None:
+        raise PrivateDataError(
+            f"only released texts (SyntheticText) can be written, not {wrong}; pass it through Ledger.release"
+        )
+    columns: dict[str, list[str | None]] = {
+        "id": [row.text_id for row in rows],
+        "text": [row.text for row in rows],
+        **{name: [row.labels.get(name) for row in rows] for name in label_columns},
+    }
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def write_rows(table: "pa.Table", path: Path) -> None:
+    """Writes a table as csv, jsonl or parquet, by suffix; the file appears whole or not at all.
+
+    Values are written as they are: a cell that begins with =, +, - or @ is not changed, so a spreadsheet
+    program may take it for a formula. In csv every field is quoted and null is the empty field.
+
+    Raises:
+        ConfigError: another suffix.
+        RunDirError: the file cannot be written, for example because the disk is full.
+    """
+    writers: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
+        ".csv": _write_csv,
+        ".jsonl": _write_json_lines,
+        ".parquet": _write_parquet,
+    }
+    if path.suffix not in writers:
+        raise ConfigError(f"cannot write {path.name}: the suffix must be one of {', '.join(writers)}")
+    try:
+        _write_whole(path, lambda file: writers[path.suffix](table, file))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunDirError(f"cannot write {path}: {reason}; nothing was left behind") from None
+
+
+def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_csv(table: "pa.Table", file: BinaryIO) -> None:
+    lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(lines, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    lines.flush()
+    lines.detach()
+
+
+def _write_json_lines(table: "pa.Table", file: BinaryIO) -> None:
+    for row in table.to_pylist():
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_parquet(table: "pa.Table", file: BinaryIO) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, file)

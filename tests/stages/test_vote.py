@@ -1,0 +1,58 @@
+import numpy as np
+
+from rpsg.stages.vote import best_of_each, cast_votes, classes_of, nearest, survivors
+
+
+def unit(rng: np.random.Generator, n: int, d: int = 8) -> np.ndarray:
+    vectors = rng.normal(size=(n, d)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_nearest_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    queries, items = unit(rng, 5000), unit(rng, 37)
+    brute = np.linalg.norm(queries[:, None] - items[None], axis=2).argmin(axis=1)
+    assert np.array_equal(nearest(queries, items), brute)
+
+
+def test_small_classes_vote_as_one() -> None:
+    labels = [{"t": "a"}] * 5 + [{"t": "b"}] * 4
+    assert classes_of(labels) == ["t=a"] * 5 + [""] * 4
+
+
+def test_records_vote_within_their_class() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    votes = cast_votes(
+        vectors, ["a", "a", "b", "c"], ["u0", "u1", "u2", "u3"], vectors=vectors, classes=["a", "b", "b", ""]
+    )
+    cast = dict(zip(votes.units.tolist(), votes.items.tolist(), strict=True))
+    # Records 0 and 1 have one candidate of class a; record 2 its own; record 3's class has none, so it
+    # votes with the small classes.
+    assert cast == {0: 0, 1: 0, 2: 2, 3: 3}
+
+
+def test_planted_outliers_do_not_survive() -> None:
+    rng = np.random.default_rng(1)
+    centre = unit(rng, 1)
+    near = centre + 0.3 * unit(rng, 90)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    outliers = -centre + 0.3 * unit(rng, 10)
+    candidates = np.concatenate([near, outliers]).astype(np.float32)
+    private = centre + 0.3 * unit(rng, 400)
+    private = (private / np.linalg.norm(private, axis=1, keepdims=True)).astype(np.float32)
+    votes = cast_votes(
+        private, [""] * 400, [str(i) for i in range(400)], vectors=candidates, classes=[""] * 100
+    )
+    counts = np.bincount(votes.items, weights=votes.weights, minlength=100)
+    kept = survivors(counts.tolist(), [""] * 100, share=0.9)
+    assert len(kept) == 90 and max(kept) < 90
+
+
+def test_survivors_rank_within_classes() -> None:
+    assert survivors([9, 8, 7, 1, 0, 0], ["a", "a", "a", "b", "b", "b"], share=0.67) == [0, 1, 3, 4]
+    assert survivors([0.0], ["a"], share=0.1) == [0]
+
+
+def test_one_text_a_seed() -> None:
+    assert best_of_each([1, 5, 2, 2], ["s", "s", "t", "t"], [0, 1, 2, 3]) == [1, 2]
+    assert best_of_each([1, 5, 2, 2], ["s", "s", "t", "t"], [0, 3]) == [0, 3]

@@ -1,0 +1,80 @@
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from rpsg.config import RunConfig, set_value
+from rpsg.errors import ConfigError
+
+
+def test_defaults_are_selection_at_epsilon_4_with_all_filters() -> None:
+    config = RunConfig()
+    assert (config.guarantee, config.epsilon) == ("selection", 4.0)
+    assert config.refine.pii.enabled and config.refine.similarity.enabled and config.refine.nll.enabled
+
+
+def test_template_is_the_default_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "rpsg.yaml"
+    path.write_text(files("rpsg").joinpath("template.yaml").read_text())
+    default = RunConfig().model_dump()
+    default["data"]["path"] = "posts.csv"
+    assert RunConfig.load(path).model_dump() == default
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    config = RunConfig.parse({"preset": "paper-pubmed", "n": 7, "guarantee": "none"})
+    path = tmp_path / "c.yaml"
+    path.write_text(config.to_yaml())
+    assert RunConfig.load(path) == config
+
+
+def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("delta: 1e-5\nepsilon: 2\n")
+    assert RunConfig.load(path).delta == 1e-5
+
+
+def test_preset_yields_to_what_the_user_sets() -> None:
+    config = RunConfig.parse({"preset": "paper-pubmed", "write": {"top_p": 0.8}})
+    assert (config.write.top_p, config.write.prompt) == (0.8, "abstracts")
+    assert config.models == RunConfig().models
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epsilonn": 4}, "did you mean 'epsilon'"),
+        ({"refine": {"pii": {"enable": True}}}, "did you mean 'enabled'"),
+        ({"epsilon": 0}, "epsilon"),
+        ({"epsilon": -1}, "epsilon"),
+        ({"epsilon": "four"}, "epsilon"),
+        ({"epsilon": float("nan")}, "epsilon"),
+        ({"epsilon": float("inf")}, "epsilon"),
+        ({"guarantee": "none", "epsilon": 4}, "no meaning"),
+        ({"guarantee": "full"}, "guarantee"),
+        ({"n": 0}, "n:"),
+        ({"delta": 1}, "delta"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.parse(values)
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rpsg init"):
+        RunConfig.load(tmp_path / "none.yaml")
+    broken = tmp_path / "b.yaml"
+    broken.write_text("a: [1\nb: 2")
+    with pytest.raises(ConfigError, match="line"):
+        RunConfig.load(broken)
+    listing = tmp_path / "l.yaml"
+    listing.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="key: value"):
+        RunConfig.load(listing)
+
+
+def test_set_value_nests() -> None:
+    values: dict[str, object] = {}
+    set_value(values, "vote.survive", "0.8")
+    assert RunConfig.parse(values).vote.survive == 0.8

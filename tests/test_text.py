@@ -1,0 +1,66 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpsg.text import WordRuns, flaw_of, split_into_parts, strip_wrapping, trim_to_sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One is here. Two is cut", "One is here."),
+        ("She saw Dr. Hall", ""),
+        ("She saw Dr. Hall yesterday. Then", "She saw Dr. Hall yesterday."),
+        ('He said "stop." And', 'He said "stop."'),
+        ("no end at all", ""),
+        ("The dose was 2.5 mg and rose", ""),
+        ("Why?! I asked", "Why?!"),
+    ],
+)
+def test_trim_to_sentences(text: str, expected: str) -> None:
+    assert trim_to_sentences(text) == expected
+
+
+@given(st.text(alphabet="ab .\n!?", max_size=200), st.integers(1, 9))
+def test_parts_lose_no_word_and_keep_the_limit(text: str, limit: int) -> None:
+    parts = split_into_parts(text, limit)
+    assert " ".join(parts).split() == text.split()
+    if len(text.split()) > limit:
+        assert all(0 < len(part.split()) <= limit for part in parts)
+
+
+def test_parts_end_at_sentences() -> None:
+    text = "One two three. Four five six. Seven eight nine. Ten eleven twelve."
+    assert split_into_parts(text, 6) == [
+        "One two three. Four five six.",
+        "Seven eight nine. Ten eleven twelve.",
+    ]
+
+
+def test_word_runs_ignore_case_and_punctuation() -> None:
+    runs = WordRuns.build(["The quick, brown fox jumps over the lazy dog"], 4)
+    assert runs.shared_with("a QUICK brown fox jumps!")
+    assert not runs.shared_with("quick brown dog jumps over lazy the")
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("", "empty"),
+        ("Too short.", "too short"),
+        ("Here is the rewritten text you asked for, in the first person.", "meta text"),
+        ("I went to [insert name] to ask about the rent and they said no.", "meta text"),
+        ("I lost my job and then the car broke down and", "cut off"),
+        ("I am sad today. I am sad today. I am sad today. I am sad today.", "repetition"),
+        ("Here we go again: the landlord raised the rent and I cannot pay.", None),
+        ("I posted here before about the rent, and it went up once more.", None),
+        ("p < 0.05 was considered significant, and the mean dose was higher.", None),
+    ],
+)
+def test_flaws(text: str, flaw: str | None) -> None:
+    assert flaw_of(text, min_words=5) == flaw
+
+
+def test_strip_wrapping() -> None:
+    assert strip_wrapping('Title: My rent\n\n"I lost it."') == "I lost it."
+    assert strip_wrapping('"Stop," he said, "or else."') == '"Stop," he said, "or else."'
