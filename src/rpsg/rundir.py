@@ -1,7 +1,7 @@
 """The run folder: every file name on disk, atomic writes, done marks.
 
     <run>/  manifest.json  done/<step>
-            private/   (0700) config.yaml ledger.sqlite calls.sqlite rejected.jsonl events.jsonl seeds.jsonl ...
+            private/   (0700) config.yaml ledger.sqlite calls.sqlite rejected.jsonl ...
             release/   synthetic.jsonl  privacy_card.json  privacy_card.md  README.md
 
 Only `release/` is meant to leave the machine. A file appears under its name when it is complete.

@@ -131,14 +131,23 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a stage is. `total` may grow while a stage retries."""
+    """How far a stage is.
+
+    Attributes:
+        stage: its name.
+        done: items finished.
+        total: items to do; may grow while a stage retries.
+        n_tokens: tokens written by the stage's models so far, without what was read back.
+        n_new: tokens written since the last report.
+        seconds: since the stage's models began.
+    """
 
     stage: str
     done: int
     total: int
     n_tokens: int = 0
+    n_new: int = 0
     seconds: float = 0.0
-    note: str = ""
 
 
 # --- models --------------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.types import Completion, Progress, Summariser, TextModel, TextRequest, Trust
 
 OnProgress = Callable[[Progress], None]
+Item = TypeVar("Item")
 
 
 def require_local(name: str, trust: Trust, *, task: str) -> None:
@@ -43,13 +45,13 @@ class CallStore:
             raise RunDirError(f"cannot open the store of model calls {path}: {error}") from None
         self.n_found = 0
 
-    def get(self, key: str) -> list[object] | None:
+    def get(self, key: str) -> list[list[dict[str, Any]]] | None:
         """Returns the stored replies, or nothing."""
         row = self._db.execute("SELECT replies FROM chunks WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         self.n_found += 1
-        replies: list[object] = json.loads(row[0])
+        replies: list[list[dict[str, Any]]] = json.loads(row[0])
         return replies
 
     def put(self, key: str, replies: Sequence[object]) -> None:
@@ -70,37 +72,78 @@ class CallStore:
         self._db.close()
 
 
-class StoredTextModel:
-    """A text model whose finished chunks are kept.
+class _Chunks:
+    """Runs calls in chunks of fixed size in the order given, each stored and found as a whole.
 
-    Requests are cut into chunks of fixed size in the order given. A chunk's bytes depend on what
-    else is in it (half-precision arithmetic), so it is stored, found and resumed as a whole.
+    A chunk's bytes depend on what else is in it (half-precision arithmetic), so chunks are never cut anew.
     """
 
     def __init__(
-        self, model: TextModel, store: CallStore, *, chunk_size: int, settings: str, on_progress: OnProgress
+        self, store: CallStore, *, stage: str, chunk_size: int, settings: str, on_progress: OnProgress
     ) -> None:
-        self._model = model
         self._store = store
         self._chunk_size = chunk_size
         self._settings = settings
         self._on_progress = on_progress
-        self.stage = "write"
+        self.stage = stage
 
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
+    def run(
+        self, items: Sequence[Item], call: Callable[[Sequence[Item]], list[list[Completion]]], *, name: str
+    ) -> list[list[Completion]]:
+        """Returns a list of completions an item. `name` and `repr`-free JSON of the items are the key."""
+        results: list[list[Completion]] = []
+        n_tokens, started = 0, time.monotonic()
+        for start in range(0, len(items), self._chunk_size):
+            chunk = items[start : start + self._chunk_size]
+            key = _key(name, self._settings, chunk)
+            stored = self._store.get(key)
+            n_new = 0
+            if stored is None:
+                replies = call(chunk)
+                self._store.put(key, [[asdict(reply) for reply in group] for group in replies])
+                n_new = sum(reply.n_tokens for group in replies for reply in group)
+            else:
+                replies = [[Completion(**reply) for reply in group] for group in stored]
+            results += replies
+            n_tokens += n_new
+            self._on_progress(
+                Progress(
+                    stage=self.stage,
+                    done=len(results),
+                    total=len(items),
+                    n_tokens=n_tokens,
+                    n_new=n_new,
+                    seconds=time.monotonic() - started,
+                )
+            )
+        return results
 
-    @property
-    def trust(self) -> Trust:
-        """The wrapped model's trust."""
-        return self._model.trust
 
-    @property
-    def context_tokens(self) -> int:
-        """The wrapped model's context."""
-        return self._model.context_tokens
+class StoredTextModel:
+    """A text model whose finished chunks are kept. `stage` names what it is writing now."""
+
+    def __init__(
+        self,
+        model: TextModel,
+        *,
+        store: CallStore,
+        stage: str,
+        chunk_size: int,
+        settings: str,
+        on_progress: OnProgress,
+    ) -> None:
+        self._model = model
+        self._chunks = _Chunks(
+            store, stage=stage, chunk_size=chunk_size, settings=settings, on_progress=on_progress
+        )
+        self.name = model.name
+        self.trust: Trust = model.trust
+        self.context_tokens = model.context_tokens
+
+    def at(self, stage: str) -> "StoredTextModel":
+        """Names the stage that the next calls belong to; shown with the progress."""
+        self._chunks.stage = stage
+        return self
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Counts tokens with the wrapped model."""
@@ -108,32 +151,10 @@ class StoredTextModel:
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes chunk by chunk, reporting after each."""
-        replies: list[Completion] = []
-        n_tokens, started = 0, time.monotonic()
-        for start in range(0, len(requests), self._chunk_size):
-            chunk = requests[start : start + self._chunk_size]
-            fresh, done = self._complete_chunk(chunk)
-            replies += done
-            n_tokens += sum(reply.n_tokens for reply in done) if fresh else 0
-            self._on_progress(
-                Progress(
-                    stage=self.stage,
-                    done=len(replies),
-                    total=len(requests),
-                    n_tokens=n_tokens,
-                    seconds=time.monotonic() - started,
-                )
-            )
-        return replies
-
-    def _complete_chunk(self, chunk: Sequence[TextRequest]) -> tuple[bool, list[Completion]]:
-        key = _key(self.name, self._settings, [_request_json(request) for request in chunk])
-        stored = self._store.get(key)
-        if stored is not None:
-            return False, [Completion(**reply) for reply in stored]  # type: ignore[arg-type]
-        replies = self._model.complete(chunk)
-        self._store.put(key, [asdict(reply) for reply in replies])
-        return True, replies
+        replies = self._chunks.run(
+            requests, lambda chunk: [[reply] for reply in self._model.complete(chunk)], name=self.name
+        )
+        return [reply for (reply,) in replies]
 
 
 class StoredSummariser:
@@ -143,57 +164,25 @@ class StoredSummariser:
         self, model: Summariser, store: CallStore, *, chunk_size: int, settings: str, on_progress: OnProgress
     ) -> None:
         self._model = model
-        self._store = store
-        self._chunk_size = chunk_size
-        self._settings = settings
-        self._on_progress = on_progress
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
-
-    @property
-    def trust(self) -> Trust:
-        """The wrapped model's trust."""
-        return self._model.trust
-
-    @property
-    def max_words(self) -> int:
-        """The wrapped model's longest text."""
-        return self._model.max_words
+        self._chunks = _Chunks(
+            store, stage="abstract", chunk_size=chunk_size, settings=settings, on_progress=on_progress
+        )
+        self.name = model.name
+        self.trust: Trust = model.trust
+        self.max_words = model.max_words
 
     def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         """Summarises chunk by chunk, reporting after each."""
-        found: list[list[Completion]] = []
-        n_tokens, started = 0, time.monotonic()
-        for start in range(0, len(texts), self._chunk_size):
-            part = slice(start, start + self._chunk_size)
-            key = _key(self.name, self._settings, [n, list(texts[part]), list(seeds[part])])
-            stored = self._store.get(key)
-            if stored is None:
-                new = self._model.summarise(texts[part], n=n, seeds=seeds[part])
-                self._store.put(key, [[asdict(reply) for reply in replies] for replies in new])
-                n_tokens += sum(reply.n_tokens for replies in new for reply in replies)
-            else:
-                new = [[Completion(**reply) for reply in replies] for replies in stored]  # type: ignore[attr-defined]
-            found += new
-            self._on_progress(
-                Progress(
-                    stage="abstract",
-                    done=len(found),
-                    total=len(texts),
-                    n_tokens=n_tokens,
-                    seconds=time.monotonic() - started,
-                )
-            )
-        return found
+        return self._chunks.run(
+            [(text, seed, n) for text, seed in zip(texts, seeds, strict=True)],
+            lambda chunk: self._model.summarise(
+                [text for text, _, _ in chunk], n=n, seeds=[seed for _, seed, _ in chunk]
+            ),
+            name=self.name,
+        )
 
 
-def _request_json(request: TextRequest) -> object:
-    return asdict(request)
-
-
-def _key(model: str, settings: str, content: object) -> str:
-    text = json.dumps([model, settings, content], ensure_ascii=False, sort_keys=True)
+def _key(model: str, settings: str, items: Sequence[object]) -> str:
+    plain = [asdict(item) if isinstance(item, TextRequest) else item for item in items]
+    text = json.dumps([model, settings, plain], ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,12 +5,13 @@ needed; those that copy, break off, repeat themselves or are in another language
 and the K nearest to the seed are kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rpsg.config import AbstractConfig
+from rpsg.llm.language import detect_languages
 from rpsg.llm.wrappers import require_local
 from rpsg.rng import Streams
 from rpsg.text import WordRuns, flaw_of, split_into_parts, trim_to_sentences
@@ -26,7 +27,6 @@ from rpsg.types import (
 
 STAGE = "abstract"
 ATTEMPTS = 3
-DetectLanguages = Callable[[Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -51,7 +51,8 @@ def abstract(
     *,
     summariser: Summariser,
     embedder: Embedder,
-    detect: DetectLanguages | None,
+    vectors: Mapping[str, FloatArray],
+    tones: Mapping[str, str],
     languages: Sequence[str],
     config: AbstractConfig,
     streams: Streams,
@@ -65,7 +66,8 @@ def abstract(
         records: the seeds.
         summariser: a local model.
         embedder: a local model; ranks the summaries by nearness to their seed.
-        detect: finds the language of texts; None skips that check.
+        vectors: record id to unit vector of its text.
+        tones: record id to sentiment; the summariser is told to keep it.
         languages: languages a summary may be in.
         config: K, samples, lengths.
         streams: experiment randomness.
@@ -83,8 +85,10 @@ def abstract(
         waiting = [record for record in waiting if len(found[record.record_id]) < config.n_candidates]
         if not waiting:
             break
-        drafts = _write(waiting, summariser, config.n_samples, streams, attempt)
-        flaws = _screen(waiting, drafts, detect, languages, config)
+        hints = [_hint(tones.get(record.record_id, "")) for record in waiting]
+        seeds = [streams.key(STAGE, record.record_id, attempt) for record in waiting]
+        drafts = _write(waiting, summariser, hints, seeds, n=config.n_samples)
+        flaws = _screen(waiting, drafts, languages, config)
         for record, texts, reasons in zip(waiting, drafts, flaws, strict=True):
             for i, (text, reason) in enumerate(zip(texts, reasons, strict=True)):
                 if reason is None and text not in found[record.record_id]:
@@ -97,24 +101,27 @@ def abstract(
         for record in records
         if not found[record.record_id]
     ]
-    kept, vectors = _keep_nearest(records, found, embedder, config.n_candidates)
-    return PrivateAbstractions(
-        candidates=kept, embeddings=vectors, rejected=tuple(rejected), n_in_parts=in_parts
-    )
+    kept, own = _keep_nearest(records, found, embedder, vectors, config.n_candidates)
+    return PrivateAbstractions(candidates=kept, embeddings=own, rejected=tuple(rejected), n_in_parts=in_parts)
+
+
+def _hint(tone: str) -> str:
+    return f"Keep the {tone} tone. " if tone in {"positive", "negative"} else ""
 
 
 def _write(
-    records: Sequence[PrivateRecord], summariser: Summariser, n: int, streams: Streams, attempt: int
+    records: Sequence[PrivateRecord],
+    summariser: Summariser,
+    hints: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    n: int,
 ) -> list[list[str]]:
     # A long text is cut at sentence ends; the i-th summaries of its parts are joined.
     parts = [split_into_parts(record.text, summariser.max_words) for record in records]
-    texts = [part for group in parts for part in group]
-    seeds = [
-        streams.key(STAGE, record.record_id, attempt, i)
-        for record, group in zip(records, parts, strict=True)
-        for i in range(len(group))
-    ]
-    replies = iter(summariser.summarise(texts, n=n, seeds=seeds))
+    texts = [hint + part for hint, group in zip(hints, parts, strict=True) for part in group]
+    part_seeds = [seed + i for seed, group in zip(seeds, parts, strict=True) for i in range(len(group))]
+    replies = iter(summariser.summarise(texts, n=n, seeds=part_seeds))
     drafts = []
     for group in parts:
         summaries = [[_clean(reply) for reply in next(replies)] for _ in group]
@@ -130,13 +137,11 @@ def _clean(reply: Completion) -> str:
 def _screen(
     records: Sequence[PrivateRecord],
     drafts: Sequence[Sequence[str]],
-    detect: DetectLanguages | None,
     languages: Sequence[str],
     config: AbstractConfig,
 ) -> list[list[str | None]]:
-    flat = [text for texts in drafts for text in texts]
-    spoken = iter(detect(flat) if detect else ["und"] * len(flat))
-    allowed = {"und", *languages}
+    spoken = iter(detect_languages([text for texts in drafts for text in texts]))
+    allowed = {"", *languages}
     reasons: list[list[str | None]] = []
     for record, texts in zip(records, drafts, strict=True):
         source = WordRuns.build([record.text], config.copied_run)
@@ -154,20 +159,23 @@ def _screen(
 
 
 def _keep_nearest(
-    records: Sequence[PrivateRecord], found: dict[str, list[str]], embedder: Embedder, k: int
+    records: Sequence[PrivateRecord],
+    found: dict[str, list[str]],
+    embedder: Embedder,
+    sources: Mapping[str, FloatArray],
+    k: int,
 ) -> tuple[dict[str, tuple[PrivateAbstraction, ...]], dict[str, FloatArray]]:
     usable = [record for record in records if found[record.record_id]]
     texts = [text for record in usable for text in found[record.record_id]]
     if not texts:
         return {}, {}
-    sources = embedder.embed([record.text for record in usable])
     vectors = embedder.embed(texts)
     kept: dict[str, tuple[PrivateAbstraction, ...]] = {}
     by_id: dict[str, FloatArray] = {}
     start = 0
-    for record, source in zip(usable, sources, strict=True):
+    for record in usable:
         block = vectors[start : start + len(found[record.record_id])]
-        best = np.argsort(-(block @ source), kind="stable")[:k]
+        best = np.argsort(-(block @ sources[record.record_id]), kind="stable")[:k]
         chosen = []
         for rank, index in enumerate(best):
             name = f"{record.record_id}/a{rank}"

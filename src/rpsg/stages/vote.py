@@ -1,32 +1,17 @@
 """Vote: every private record votes for its nearest candidate (paper, section 2, step 5)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from rpsg.privacy.mechanisms import Votes
 from rpsg.types import FloatArray, Labels
 
 SMALL_CLASS = 5
 BLOCK = 2048
 SHARED_CLASS = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class PrivateVotes:
-    """Votes before noise, as (unit, item, weight) triples.
-
-    Attributes:
-        units: index of the voting unit, shape (n_votes,).
-        items: index of the candidate voted for, shape (n_votes,).
-        weights: weight of each vote before clipping, shape (n_votes,).
-    """
-
-    units: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.float64]
 
 
 def classes_of(labels: Sequence[Labels]) -> list[str]:
@@ -54,7 +39,7 @@ def cast_votes(
     *,
     vectors: FloatArray,
     classes: Sequence[str],
-) -> PrivateVotes:
+) -> Votes:
     """Lets each private record vote for its nearest candidate of its own class.
 
     Args:
@@ -78,7 +63,7 @@ def cast_votes(
     unit_index = {unit: i for i, unit in enumerate(dict.fromkeys(private_units))}
     units = np.asarray([unit_index[unit] for unit in private_units], dtype=np.int64)
     records = np.concatenate(voters) if voters else np.empty(0, dtype=np.int64)
-    return PrivateVotes(
+    return Votes(
         units=units[records],
         items=np.concatenate(choices) if choices else np.empty(0, dtype=np.int64),
         weights=np.ones(len(records)),
@@ -108,12 +93,3 @@ def best_of_each(counts: Sequence[float], seeds: Sequence[str], kept: Sequence[i
         if seed not in best or counts[index] > counts[best[seed]]:
             best[seed] = index
     return list(best.values())
-
-
-def votes_by_unit(votes: PrivateVotes) -> Mapping[int, Mapping[int, float]]:
-    """Returns the votes as unit to item to weight."""
-    table: dict[int, dict[int, float]] = {}
-    for unit, item, weight in zip(votes.units, votes.items, votes.weights, strict=True):
-        row = table.setdefault(int(unit), {})
-        row[int(item)] = row.get(int(item), 0.0) + float(weight)
-    return table

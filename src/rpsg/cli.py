@@ -1,0 +1,205 @@
+"""The command line. It reads options, calls the library and prints; nothing else."""
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from rpsg.errors import ConfigError, RpsgError
+
+if TYPE_CHECKING:
+    from rpsg.config import RunConfig
+    from rpsg.result import RunResult
+    from rpsg.types import PrivateCorpus
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="rpsg",
+    help="Turn private texts into realistic synthetic ones, with an honest privacy statement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models_app = typer.Typer(help="Models: which are available, and fetching the embedded ones.")
+app.add_typer(models_app, name="models")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("rpsg.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented configuration file."""
+    template = files("rpsg").joinpath("template.yaml").read_text(encoding="utf-8")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists; choose another name or add --force")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}")
+    path.write_text(template, encoding="utf-8")
+    typer.echo(f"Wrote {path}. Set data.path in it, then: rpsg validate {path}")
+
+
+@app.command()
+def validate(
+    config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="rpsg.yaml")],
+    as_json: Json = False,
+) -> None:
+    """Check configuration and data and say what would happen. Spends nothing."""
+    from rpsg import pipeline
+    from rpsg.config import RunConfig
+    from rpsg.console import print_plan
+
+    config = RunConfig.load(config_file)
+    corpus = pipeline.load_corpus(config)
+    print_plan(config, corpus, pipeline.plan(config, corpus), as_json=as_json)
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG_OR_DATA", help="rpsg.yaml, or a data file.")],
+    text_column: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
+    label_column: Annotated[list[str] | None, typer.Option(help="Column with a label; may repeat.")] = None,
+    unit_column: Annotated[str | None, typer.Option(help="Column naming the person to protect.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column with the row's id.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Texts wanted.")] = None,
+    preset: Annotated[str | None, typer.Option(help="small-cpu, paper-reddit or paper-pubmed.")] = None,
+    guarantee: Annotated[str | None, typer.Option(help="none or selection.")] = None,
+    epsilon: Annotated[str | None, typer.Option(help="Privacy parameter of the choice; default 4.")] = None,
+    delta: Annotated[str | None, typer.Option(help="Delta of the vote's noise; default 1e-6.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampling, never of privacy noise.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
+    output_format: Annotated[list[str] | None, typer.Option("--format", help="jsonl, csv, parquet.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a synthetic replica of private texts."""
+    options: dict[str, object] = {
+        "data.text_column": text_column,
+        "data.label_columns": label_column,
+        "data.unit_column": unit_column,
+        "data.id_column": id_column,
+        "n": n,
+        "preset": preset,
+        "guarantee": guarantee,
+        "epsilon": epsilon,
+        "delta": delta,
+        "seed": seed,
+        "output.folder": str(output) if output else None,
+        "output.formats": output_format,
+    }
+    _execute(_build_config(source, options, setting or []), quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folder of a stopped run.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped; nothing finished is done again."""
+    from rpsg.config import set_value
+    from rpsg.rundir import RunDir
+
+    config = RunDir.open(folder).read_config()
+    values = config.model_dump(mode="json", exclude_unset=True)
+    set_value(values, "output.folder", str(folder))
+    _execute(type(config).parse(values), quiet=quiet, as_json=as_json)
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List models: where they run, licence, size, checksum."""
+    if context.invoked_subcommand is None:
+        from rpsg.console import print_models
+        from rpsg.llm.models import list_models
+
+        print_models(list_models(), as_json=as_json)
+
+
+@models_app.command()
+def fetch() -> None:
+    """Install the embedded models' files and check them."""
+    from rpsg.console import print_models
+    from rpsg.llm.models import fetch as fetch_models
+    from rpsg.llm.models import list_models
+
+    fetch_models()
+    print_models(list_models(), as_json=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing on this machine, and the command that fixes it."""
+    from rpsg.console import print_checks
+    from rpsg.doctor import examine
+
+    checks = examine()
+    print_checks(checks)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _build_config(source: Path, options: dict[str, object], settings: list[str]) -> "RunConfig":
+    from rpsg.config import RunConfig, read_yaml, set_value
+
+    is_config = source.suffix in {".yaml", ".yml"}
+    values = read_yaml(source) if is_config else {}
+    if not is_config:
+        set_value(values, "data.path", str(source))
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"--set takes KEY=VALUE, for example vote.survive=0.8 (given: {setting!r})")
+        set_value(values, name, json.loads(text) if text in {"true", "false", "null"} else text)
+    for name, value in options.items():
+        if value is not None and value != []:
+            set_value(values, name, value)
+    return RunConfig.parse(values)
+
+
+def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:
+    from rpsg import pipeline
+    from rpsg.console import ProgressView, print_result, print_statement
+
+    corpus: PrivateCorpus = pipeline.load_corpus(config)
+    config = pipeline.with_folder(config)
+    plan = pipeline.plan(config, corpus)
+    silent = quiet or as_json
+    if not silent:
+        print_statement(config, corpus, plan)
+    try:
+        with ProgressView(silent=silent) as view:
+            result: RunResult = pipeline.run(config, corpus, on_progress=view.show)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nStopped. What is finished is kept. Go on with:\n  rpsg resume {config.output.folder}",
+            err=True,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    print_result(result, quiet=quiet, as_json=as_json)
+
+
+def main() -> NoReturn:
+    """Entry point: errors raised on purpose become one message and exit status 2."""
+    try:
+        app(standalone_mode=True)
+    except RpsgError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

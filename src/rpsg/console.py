@@ -1,0 +1,176 @@
+"""What the command line shows: progress, tables, statements. It prints counts and released texts only."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rpsg.types import Progress as Step
+
+if TYPE_CHECKING:
+    from rpsg.config import RunConfig
+    from rpsg.doctor import Check
+    from rpsg.llm.models import ModelInfo
+    from rpsg.plan import Plan
+    from rpsg.result import RunResult
+    from rpsg.types import PrivateCorpus
+
+_PLAIN_SECONDS = 10.0
+
+
+class ProgressView:
+    """Live bars on a terminal, a line every few seconds elsewhere, nothing when silent."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal and not silent
+        self._silent = silent
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = 0.0
+        self._last_stage = ""
+        self._bars = Progress(
+            TextColumn("{task.description:<26}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]:>12}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._bars.stop()
+
+    def show(self, step: Step) -> None:
+        """Shows how far a stage is."""
+        if self._live:
+            self._show_bar(step)
+        elif not self._silent:
+            self._show_line(step)
+
+    def _show_bar(self, step: Step) -> None:
+        if step.stage not in self._tasks:
+            self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total, speed="")
+        self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, speed=_speed(step))
+
+    def _show_line(self, step: Step) -> None:
+        now = time.monotonic()
+        finished = step.done >= step.total
+        if step.stage == self._last_stage and not finished and now - self._last_line < _PLAIN_SECONDS:
+            return
+        self._last_line, self._last_stage = now, step.stage
+        speed = _speed(step)
+        left = step.seconds / step.done * (step.total - step.done) if step.done else 0.0
+        rest = f", about {left:.0f} s left" if left >= 1 else ""
+        print(
+            f"{step.stage}: {step.done}/{step.total}{', ' + speed if speed else ''}{rest}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _speed(step: Step) -> str:
+    return f"{step.n_tokens / step.seconds:.0f} tok/s" if step.n_tokens and step.seconds > 0 else ""
+
+
+def print_statement(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> None:
+    """Prints the privacy statement and what is about to happen."""
+    from rpsg.pipeline import statement_of
+
+    console = Console(highlight=False)
+    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n", soft_wrap=False)
+    for line in plan_lines(config, corpus, plan):
+        console.print(line)
+    console.print()
+
+
+def plan_lines(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> list[str]:
+    """Says in words what a run would do."""
+    skipped = sum(corpus.skipped.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items() if count)
+    lines = [
+        f"{plan.n_records} records" + (f" ({skipped} rows skipped: {reasons})" if skipped else ""),
+        f"{plan.n_calibration} held out to set the filters, {plan.n_pool} can be seeds",
+        f"{plan.n_wanted} synthetic texts wanted, {plan.n_seeds} seeds in the first round",
+        f"models: {config.models.abstract} summarises, {config.models.write} writes, "
+        f"{config.models.embed} embeds",
+    ]
+    if not plan.filters_on:
+        lines.append("too few records to calibrate the similarity and likelihood filters: both stay off")
+    return lines + [f"warning: {text}" for text in corpus.warnings]
+
+
+def print_plan(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan", *, as_json: bool) -> None:
+    """Prints the plan of a run that is not started."""
+    from rpsg.pipeline import statement_of
+
+    if as_json:
+        print(json.dumps({"plan": asdict(plan), "statement": statement_of(config, corpus)}, indent=2))
+        return
+    print_statement(config, corpus, plan)
+    print("Configuration and data are fine. Nothing was spent.")
+
+
+def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:
+    """Prints the run's table, five examples, the privacy statement and the folder."""
+    if as_json:
+        print(json.dumps(result.summary(), indent=2))
+        return
+    if quiet:
+        return
+    console = Console(highlight=False)
+    table = Table(title="What happened", show_header=False)
+    for name, value in result.figures():
+        table.add_row(name, value)
+    console.print(table)
+    for example in result.examples(5):
+        labels = ", ".join(f"{name}: {value}" for name, value in example.labels.items()) or "synthetic text"
+        console.print(f"\n[bold]{labels}[/bold]")
+        console.print(example.text, markup=False)
+    console.print(f"\n[bold]Privacy:[/bold] {result.statement}\n")
+    for note in result.notes:
+        console.print(f"Note: {note}", markup=False)
+    console.print(f"Release: {result.folder / 'release'}", markup=False, soft_wrap=True)
+    console.print(f"Run folder: {result.folder} (its private/ part must not be shared)", markup=False)
+
+
+def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:
+    """Prints the list of models."""
+    if as_json:
+        print(json.dumps([asdict(model) for model in models], indent=2))
+        return
+    table = Table("name", "kind", "licence", "MB", "sha256", "runs", "here")
+    for model in models:
+        table.add_row(
+            model.name,
+            model.kind,
+            model.licence,
+            f"{model.size_bytes / 1e6:.0f}" if model.size_bytes else "",
+            model.sha256[:12],
+            model.trust,
+            "yes" if model.available else "no",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for model in models:
+        if model.note:
+            console.print(f"{model.name}: {model.note}", markup=False)
+
+
+def print_checks(checks: "Sequence[Check]") -> None:
+    """Prints what is there, what is missing, and the command that fixes it."""
+    for check in checks:
+        print(f"{'ok     ' if check.ok else 'MISSING'}  {check.name}: {check.found}")
+        if not check.ok:
+            print(f"         fix: {check.fix}")

@@ -1,0 +1,152 @@
+"""Text generation by causal language models on this machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from rpsg.errors import ModelError
+from rpsg.llm.quiet import quiet_transformers
+from rpsg.types import Completion, Message, TextRequest, Trust
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+N_SLOTS = 128
+# Ends a turn in chat formats whose tokenizer names another end of text.
+_TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>")
+
+
+class LocalTextModel:
+    """Any causal model of transformers, from a folder; chat template or plain completion.
+
+    The same requests in the same order give the same bytes on one kind of machine with one dtype
+    and thread count. Half-precision sums depend on which sequences share a batch, so a different
+    list may not.
+    """
+
+    trust: Trust = "local"
+
+    def __init__(self, name: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        from rpsg.llm.decoding import Decoder
+
+        self.name = name
+        self._tokenizer = tokenizer
+        self._decoder = Decoder(model, n_slots=N_SLOTS)
+        config = model.config
+        self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
+        self._ends = _end_tokens(model, tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Loads a model from a folder in Hugging Face format.
+
+        Args:
+            path: the folder.
+            name: what to call the model.
+            dtype: of the weights; auto is bfloat16 where the processor computes in it.
+            threads: processor threads; None leaves torch's setting.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from rpsg.llm.decoding import pack_linear_layers
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        half = dtype == "bfloat16" or (dtype == "auto" and _has_bfloat16())
+        kind = torch.bfloat16 if half else torch.float32
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        if half:
+            pack_linear_layers(model, N_SLOTS)
+        return cls(name, model, tokenizer)
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and reply together may have this many tokens."""
+        return self._context
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of tokens of each text."""
+        return [len(self._encode(text)) for text in texts]
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        """Returns one completion a request, in order.
+
+        Raises:
+            ModelError: a prompt with its reply is longer than the model's context.
+        """
+        from rpsg.llm.decoding import Job
+
+        jobs = [
+            Job(
+                prompt=self._encode(self._render(request.messages)),
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_k=request.top_k,
+                top_p=request.top_p,
+                stops=self._ends,
+                seed=request.seed,
+            )
+            for request in requests
+        ]
+        for job in jobs:
+            if len(job.prompt) + job.max_tokens > self._context:
+                raise ModelError(
+                    f"{self.name}: a prompt of {len(job.prompt)} tokens and a reply of up to "
+                    f"{job.max_tokens} do not fit into {self._context}; shorten the prompt or the reply"
+                )
+        self._decoder.run(jobs)
+        return [
+            self._completion(request, job.prompt, job.written, stopped=job.stopped)
+            for request, job in zip(requests, jobs, strict=True)
+        ]
+
+    def _completion(
+        self, request: TextRequest, prompt: list[int], written: list[int], *, stopped: bool
+    ) -> Completion:
+        text = str(self._tokenizer.decode(written, skip_special_tokens=True))
+        cuts = [place for place in (text.find(stop) for stop in request.stop) if place >= 0]
+        return Completion(
+            text=text[: min(cuts)] if cuts else text,
+            n_prompt_tokens=len(prompt),
+            n_tokens=len(written),
+            finish="stop" if stopped or cuts else "length",
+        )
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        begun = messages[-1].content if messages[-1].role == "assistant" else ""
+        turns = list(messages[:-1]) if begun else list(messages)
+        if self._tokenizer.chat_template is None:
+            return "\n\n".join([*(turn.content for turn in turns), begun])
+        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
+        rendered = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return str(rendered) + begun
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+
+def _has_bfloat16() -> bool:
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    ends = {tokenizer.eos_token_id}
+    for config in (model.config, model.generation_config):
+        given = getattr(config, "eos_token_id", None)
+        ends |= set(given) if isinstance(given, list) else {given}
+    known = tokenizer.get_vocab()
+    ends |= {known.get(token) for token in _TURN_ENDS}
+    return frozenset(token for token in ends if token is not None)

@@ -1,0 +1,102 @@
+"""Sentiment of whole texts."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from rpsg.llm.quiet import quiet_transformers
+from rpsg.types import Sentiment, Trust
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Polarity = Literal["positive", "negative", "neutral"]
+# VADER's own convention: a compound score within 0.05 of zero is neutral.
+_NEUTRAL = 0.05
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+class VaderSentiment:
+    """VADER: a lexicon with rules, made for posts.
+
+    A text's score is the mean compound score of its sentences, so all of it counts; the confidence
+    is the score's distance from zero.
+    """
+
+    name = "vader"
+    trust: Trust = "local"
+
+    def __init__(self) -> None:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+        self._analyzer = SentimentIntensityAnalyzer()
+
+    def classify(self, texts: Sequence[str]) -> list[Sentiment]:
+        """Returns one judgement a text."""
+        return [self._judge(text) for text in texts]
+
+    def _judge(self, text: str) -> Sentiment:
+        sentences = [part for part in _SENTENCE.split(text) if part.strip()] or [""]
+        scores = [float(self._analyzer.polarity_scores(part)["compound"]) for part in sentences]
+        mean = sum(scores) / len(scores)
+        label: Polarity = "neutral" if abs(mean) < _NEUTRAL else "positive" if mean > 0 else "negative"
+        return Sentiment(label=label, confidence=min(1.0, abs(mean)))
+
+
+class TransformerSentiment:
+    """A sequence classifier such as siebert/sentiment-roberta-large-english.
+
+    Texts longer than the model reads are judged window by window; probabilities are averaged.
+    """
+
+    trust: Trust = "local"
+
+    def __init__(
+        self, name: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, window: int
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._tokenizer = tokenizer
+        self._window = window
+        self._labels = [_polarity(label) for _, label in sorted((model.config.id2label or {}).items())]
+
+    @classmethod
+    def load(cls, path: Path, *, name: str) -> Self:
+        """Loads a classifier from a folder."""
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=torch.float32, local_files_only=True
+            ).eval()
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        positions = int(getattr(model.config, "max_position_embeddings", 512))
+        # RoBERTa counts positions from its padding index + 1.
+        return cls(name, model, tokenizer, window=min(512, positions - 2))
+
+    def classify(self, texts: Sequence[str]) -> list[Sentiment]:
+        """Returns one judgement a text."""
+        import torch
+
+        judged = []
+        for text in texts:
+            pieces = self._tokenizer(
+                [text], truncation=True, max_length=self._window, return_overflowing_tokens=True
+            )["input_ids"]
+            with torch.inference_mode():
+                rows = [
+                    self._model(input_ids=torch.tensor([piece])).logits.softmax(-1)[0] for piece in pieces
+                ]
+            mean = torch.stack(rows).mean(0)
+            best = int(mean.argmax())
+            judged.append(Sentiment(label=self._labels[best], confidence=float(mean[best])))
+        return judged
+
+
+def _polarity(label: str) -> Polarity:
+    text = label.lower()
+    if text.startswith("pos") or text in {"label_1", "label_2"}:
+        return "positive"
+    return "negative" if text.startswith("neg") or text == "label_0" else "neutral"

@@ -1,0 +1,148 @@
+"""RPSG on one page: load, abstract, select, vary, vote, vary again, refine, release.
+
+The steps are those of "Private Seeds, Public LLMs" (arXiv 2604.07486); docs/method.md lists what is
+done differently and why. Everything is private until `ledger.release` of the texts.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rpsg import data
+from rpsg.config import RunConfig
+from rpsg.errors import ConfigError
+from rpsg.llm.language import detect_languages
+from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, make_plan
+from rpsg.privacy import card
+from rpsg.privacy.noise import NoiseSource
+from rpsg.release import publish
+from rpsg.result import RunResult
+from rpsg.rng import Streams
+from rpsg.rundir import RunDir, new_run_folder
+from rpsg.session import open_session
+from rpsg.stages.variants import PrivateSource
+from rpsg.steps import choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
+from rpsg.types import PrivateCorpus, Progress
+
+
+def run(
+    config: RunConfig,
+    corpus: PrivateCorpus,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    noise: NoiseSource | None = None,
+) -> RunResult:
+    """Turns private texts into a synthetic replica.
+
+    Called again with the same configuration, data and folder, it goes on where it was stopped:
+    finished model calls are read back and committed draws are replayed.
+
+    Args:
+        config: the settings; `config.output.folder` names the run folder.
+        corpus: the private texts.
+        on_progress: told after every step.
+        noise: the secure source unless a test gives another; then the card says "not private".
+
+    Returns:
+        The released texts, the statement of what protects them, and what happened.
+
+    Raises:
+        ConfigError: more texts are wanted than there are seeds.
+        RunDirError: the folder holds another run.
+    """
+    config = with_folder(config)
+    pool, calibration = _split(config, corpus)
+    sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
+    folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
+    with open_session(config, folder, on_progress, noise=noise) as session:
+        by_id = {record.record_id: record for record in pool.records}
+        queue = [by_id[name] for name in data.sample_seeds(pool, session.streams.get("seeds"))]
+        seeds, unused = queue[: sizes.n_seeds], queue[sizes.n_seeds :]
+
+        chosen = choose(session, seeds, label="first")
+        first = vary_from(session, chosen, label="first", n_each=config.write.n_variants)
+        survivors = hold_vote(session, first, pool)
+        final = vary_again(session, survivors, by_id, label="first")
+
+        refinery = prepare_refinery(session, pool, calibration, first)
+        accepted, rejected = refinery.refine(final)
+        session.reject(rejected)
+        # Refill: unused seeds first, then new variants of summaries already chosen. A record is drawn
+        # for at most once, and there is no second vote.
+        for round_number in range(1, config.refine.refill_rounds + 1):
+            missing = sizes.n_wanted - len(accepted)
+            if missing <= 0:
+                break
+            label = f"refill {round_number}"
+            fresh, unused = unused[: 2 * missing], unused[2 * missing :]
+            served = {variant.record_id for variant in accepted}
+            sources = choose(session, fresh, label=label) if fresh else _unserved(chosen, served, missing)
+            chosen = {**chosen, **sources}
+            again = vary_again(
+                session, vary_from(session, sources, label=label, n_each=1), by_id, label=label
+            )
+            more, rejected = refinery.refine(again)
+            accepted += more
+            session.reject(rejected)
+
+        session.counts["texts accepted"] = len(accepted)
+        texts = release_texts(session, accepted[: sizes.n_wanted])
+        return publish(session, corpus, sizes, texts, notes=refinery.notes)
+
+
+def load_corpus(config: RunConfig) -> PrivateCorpus:
+    """Reads and checks the data that a configuration names.
+
+    Raises:
+        ConfigError: no data is named, or a column does not exist.
+        DataError: the data cannot be used.
+    """
+    if config.data.path is None:
+        raise ConfigError("data.path is not set; name the file with the private texts")
+    source = config.data
+    corpus = data.read_corpus(
+        Path(config.data.path),
+        text_column=source.text_column,
+        label_columns=source.label_columns,
+        unit_column=source.unit_column,
+        id_column=source.id_column,
+        min_words=source.min_words,
+    )
+    data.check_language(corpus, detect_languages, frozenset(config.models.languages))
+    return corpus
+
+
+def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
+    """Computes what a run would do; spends nothing."""
+    pool, calibration = _split(config, corpus)
+    return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
+
+
+def with_folder(config: RunConfig) -> RunConfig:
+    """Returns the configuration with a run folder, a new one where none is named."""
+    if config.output.folder is not None:
+        return config
+    output = config.output.model_copy(update={"folder": str(new_run_folder())})
+    return config.model_copy(update={"output": output})
+
+
+def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
+    """Returns what a run may say of its privacy."""
+    text = card.statement(
+        guarantee=config.guarantee,
+        epsilon=config.epsilon,
+        n_candidates=config.abstract.n_candidates,
+        has_units=corpus.has_units,
+    )
+    if config.epsilon is None:
+        return text
+    return f"{text} {card.noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
+
+
+def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    key = Streams(config.seed).key("calibration").to_bytes(8)
+    return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
+
+
+def _unserved(sources: dict[str, PrivateSource], served: set[str], missing: int) -> dict[str, PrivateSource]:
+    left = [record_id for record_id in sources if record_id not in served]
+    return {record_id: sources[record_id] for record_id in left[: 2 * missing]}

@@ -1,0 +1,120 @@
+"""From a name in a configuration to a model object.
+
+Factories are named, not imported: a model's libraries load when it is used. Other packages add
+models through entry points of the group `rpsg.models`, named `kind:name`.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from rpsg.errors import ConfigError
+from rpsg.types import Embedder, PiiDetector, SentimentModel, Summariser, TextModel
+
+ENTRY_POINTS = "rpsg.models"
+PRESIDIO = "presidio-en"
+BUILT_IN: dict[str, str] = {
+    "text:fake": "rpsg.llm.fake:FakeTextModel",
+    "embedder:hash": "rpsg.llm.fake:HashEmbedder",
+    "sentiment:vader": "rpsg.llm.sentiment:VaderSentiment",
+}
+
+
+def text_model(name: str, *, dtype: str = "auto", threads: int | None = None) -> TextModel:
+    """Loads a model that writes: an embedded one, a Hugging Face name, or a folder.
+
+    Raises:
+        ModelUnavailable: its files are not there.
+    """
+    own = _find("text", name)
+    if own is not None:
+        return cast("TextModel", own())
+    load = _load("rpsg.llm.local:LocalTextModel.load")
+    return cast("TextModel", load(_resolve("text", name), name=name, dtype=dtype, threads=threads))
+
+
+def summariser(name: str) -> Summariser:
+    """Loads an encoder-decoder summariser."""
+    own = _find("summariser", name)
+    if own is not None:
+        return cast("Summariser", own())
+    return cast(
+        "Summariser",
+        _load("rpsg.llm.seq2seq:Seq2SeqSummariser.load")(_resolve("summariser", name), name=name),
+    )
+
+
+def is_summariser(name: str) -> bool:
+    """Tells whether a name stands for an encoder-decoder model rather than a causal one."""
+    if _find("summariser", name) is not None:
+        return True
+    if _find("text", name) is not None:
+        return False
+    settings = json.loads((_resolve("text", name) / "config.json").read_text(encoding="utf-8"))
+    return bool(settings.get("is_encoder_decoder", False))
+
+
+def embedder(name: str) -> Embedder:
+    """Loads a sentence embedder."""
+    own = _find("embedder", name)
+    if own is not None:
+        return cast("Embedder", own())
+    return cast(
+        "Embedder", _load("rpsg.llm.embed:TransformerEmbedder.load")(_resolve("embedder", name), name=name)
+    )
+
+
+def sentiment_model(name: str) -> SentimentModel:
+    """Loads a sentiment classifier."""
+    own = _find("sentiment", name)
+    if own is not None:
+        return cast("SentimentModel", own())
+    return cast(
+        "SentimentModel",
+        _load("rpsg.llm.sentiment:TransformerSentiment.load")(_resolve("sentiment", name), name=name),
+    )
+
+
+def pii_detector(name: str) -> PiiDetector:
+    """Loads a detector of personal details.
+
+    Raises:
+        ConfigError: the name is not known; detectors have no hub.
+    """
+    own = _find("pii", name)
+    if own is not None:
+        return cast("PiiDetector", own())
+    if name != PRESIDIO:
+        known = [key.partition(":")[2] for key in _known() if key.startswith("pii:")]
+        near = difflib.get_close_matches(name, [PRESIDIO, *known], n=1, cutoff=0.0)
+        raise ConfigError(f"models.pii: {name!r} is not known; did you mean {near[0]!r}?")
+    load = _load("rpsg.llm.pii:PresidioDetector")
+    return cast("PiiDetector", load(_resolve("pii", "en-core-web-sm")))
+
+
+@cache
+def _known() -> dict[str, str]:
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {**found, **BUILT_IN}
+
+
+def _find(kind: str, name: str) -> Callable[..., object] | None:
+    target = _known().get(f"{kind}:{name}")
+    return _load(target) if target else None
+
+
+def _load(target: str) -> Callable[..., object]:
+    module, _, path = target.partition(":")
+    found: object = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return cast("Callable[..., object]", found)
+
+
+def _resolve(kind: str, name: str) -> Path:
+    return cast("Path", _load("rpsg.llm.models:resolve")(kind, name))

@@ -1,0 +1,135 @@
+"""Writes what leaves the machine: the texts, the privacy card, the data card."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rpsg.config import RunConfig
+from rpsg.plan import Plan
+from rpsg.privacy import card
+from rpsg.privacy.card import DataFlow
+from rpsg.result import RunResult
+from rpsg.session import Session
+from rpsg.types import PrivateCorpus, SyntheticText
+from rpsg.writers import to_table, write_rows
+
+
+def publish(
+    session: Session,
+    corpus: PrivateCorpus,
+    sizes: Plan,
+    texts: tuple[SyntheticText, ...],
+    *,
+    notes: Sequence[str],
+) -> RunResult:
+    """Writes `release/` and the private record of rejections; returns the result."""
+    config, folder = session.config, session.folder
+    page = card.build_card(
+        guarantee=config.guarantee,
+        epsilon=config.epsilon,
+        delta=config.delta,
+        n_candidates=config.abstract.n_candidates,
+        has_units=corpus.has_units,
+        lines=session.ledger.lines(),
+        flows=data_flows(session),
+        run_id=folder.run_id,
+    )
+    table = to_table(texts, corpus.label_columns)
+
+    def write_all(target: Path) -> None:
+        for suffix in config.output.formats:
+            write_rows(table, target / f"synthetic.{suffix}")
+
+    folder.write_release(
+        texts,
+        write_rows=write_all,
+        documents={
+            "privacy_card.json": json.dumps(page, indent=2) + "\n",
+            "privacy_card.md": card.render_markdown(page),
+            "README.md": _data_card(config, corpus, texts, statement=str(page["statement"])),
+        },
+    )
+    folder.write_private(
+        "rejected",
+        (
+            {"item": item.item_id, "record": item.record_id, "stage": item.stage, "reason": item.reason}
+            for item in session.rejected
+        ),
+    )
+    folder.mark("released")
+    result = RunResult(
+        texts=texts,
+        label_columns=corpus.label_columns,
+        statement=str(page["statement"]),
+        folder=folder.root,
+        counts={
+            **session.counts,
+            "texts released": len(texts),
+            "seconds": time.monotonic() - session.started,
+        },
+        rejected=Counter(f"{item.stage}: {item.reason}" for item in session.rejected),
+        notes=(*notes, *corpus.warnings, *_missing(texts, sizes, session)),
+        n_wanted=sizes.n_wanted,
+    )
+    folder.log("done", result.summary())
+    return result
+
+
+def data_flows(session: Session) -> list[DataFlow]:
+    """Says which model read which kind of text."""
+    models = session.models
+    flows = [
+        DataFlow(
+            task="summarise",
+            model=models.summariser.name,
+            trust=models.summariser.trust,
+            reads="private texts",
+        ),
+        DataFlow(
+            task="write",
+            model=models.writer.name,
+            trust=models.writer.trust,
+            reads="summaries of private texts, and texts written from them",
+        ),
+        DataFlow(
+            task="embed",
+            model=models.embedder.name,
+            trust=models.embedder.trust,
+            reads="private and written texts",
+        ),
+    ]
+    for task, model in (("sentiment", models.sentiment), ("find personal details", models.pii)):
+        if model is not None:
+            flows.append(
+                DataFlow(task=task, model=model.name, trust=model.trust, reads="private and written texts")
+            )
+    return flows
+
+
+def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> list[str]:
+    n_missing = sizes.n_wanted - len(texts)
+    if not n_missing:
+        return []
+    reasons = Counter(item.reason for item in session.rejected if item.stage == "refine").most_common(3)
+    why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "no usable summaries"
+    return [
+        f"{n_missing} of {sizes.n_wanted} texts are missing after {session.config.refine.refill_rounds} "
+        f"refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
+    ]
+
+
+def _data_card(
+    config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, statement: str
+) -> str:
+    columns = ["id", "text", *corpus.label_columns]
+    files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
+    return (
+        f"# Synthetic texts\n\n**{statement}**\n\n"
+        f"{len(texts)} texts written by a language model (`{config.models.write}`), none by a person. "
+        f"Files: {files}; columns: {', '.join(columns)}. Ids are random and row order is shuffled.\n\n"
+        "What they state as fact is invented or distorted: use them to develop and test software and "
+        "methods, not to learn about any person. privacy_card.md says what protects the private texts "
+        "they were made from, and what does not.\n"
+    )

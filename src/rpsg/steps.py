@@ -1,0 +1,235 @@
+"""The steps of the pipeline: each couples one stage with the session's models and ledger."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rpsg.llm.surrogate import Surrogate
+from rpsg.plan import CALIBRATION_MIN
+from rpsg.privacy.accounting import calibrate_gaussian
+from rpsg.privacy.mechanisms import GaussianVotes, NoisyMax, NonPrivate, NonPrivateTexts, Votes
+from rpsg.session import Session
+from rpsg.stages.abstract import abstract
+from rpsg.stages.refine import PrivateContext, Refinery, private_details
+from rpsg.stages.select import utilities
+from rpsg.stages.variants import PrivateSource, vary
+from rpsg.stages.vote import best_of_each, cast_votes, classes_of, survivors
+from rpsg.text import WordRuns, flaw_of
+from rpsg.types import PrivateCorpus, PrivateRecord, PrivateVariant, Rejection, SyntheticText
+
+CHOICE_NOTE = "one draw a record and run; says nothing of the summaries themselves"
+VOTE_NOTE = "candidates depend on the data: not part of any guarantee"
+TEXTS_NOTE = "LLM rewrites of summaries of private records; nothing bounds what their wording reveals"
+_MIN_WORDS = 12
+
+
+def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, PrivateSource]:
+    """Summarises each seed and chooses one summary: steps 2 and 3."""
+    config, models = session.config, session.models
+    session.embed_records(seeds)
+    tones = session.judge_tones(seeds)
+    summaries = abstract(
+        seeds,
+        summariser=models.summariser,
+        embedder=models.embedder,
+        vectors=session.vectors,
+        tones=tones,
+        languages=config.models.languages,
+        config=config.abstract,
+        streams=session.streams,
+    )
+    session.reject(summaries.rejected)
+    usable = [record for record in seeds if record.record_id in summaries.candidates]
+    scores = utilities(
+        usable,
+        summaries.candidates,
+        vectors={**session.vectors, **summaries.embeddings},
+        cosine_range=models.embedder.cosine_range,
+        tones=tones,
+        sentiment=models.sentiment,
+    )
+    chosen = _draw(session, scores, label)
+    session.counts["seeds"] += len(seeds)
+    session.counts["summaries usable"] += sum(len(items) for items in summaries.candidates.values())
+    session.counts["seeds summarised in parts"] += summaries.n_in_parts
+    session.tell(f"choice {label}", 1, 1)
+    return {
+        record.record_id: PrivateSource(
+            source_id=(
+                item := summaries.candidates[record.record_id][chosen[record.record_id]]
+            ).abstraction_id,
+            record_id=record.record_id,
+            text=item.text,
+            labels=record.labels,
+            tone=tones.get(record.record_id, "neutral"),
+            n_words=len(record.text.split()),
+        )
+        for record in usable
+    }
+
+
+def _draw(session: Session, scores: Mapping[str, Sequence[float]], label: str) -> dict[str, int]:
+    config, name = session.config, f"choice of summaries, {label}"
+    if config.epsilon is None:
+        best = {record_id: int(np.argmax(values)) for record_id, values in scores.items()}
+        drawn = session.ledger.release(name, NonPrivate(reason="best summary, no noise"), best)
+    else:
+        mechanism = NoisyMax(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)
+        drawn = session.ledger.release(name, mechanism, scores, note=CHOICE_NOTE)
+    assert isinstance(drawn, dict)
+    return drawn
+
+
+def vary_from(
+    session: Session, sources: Mapping[str, PrivateSource], *, label: str, n_each: int
+) -> list[PrivateVariant]:
+    """Writes texts from the chosen summaries (step 4) and drops those that are not usable texts."""
+    written = vary(
+        list(sources.values()),
+        model=session.models.writer.at(f"write, {label}"),
+        config=session.config.write,
+        prompt="write",
+        n_each=n_each,
+        streams=session.streams,
+        round_name=f"w-{label}",
+    )
+    session.counts["candidates written"] += len(written)
+    return _usable(session, written, stage="write")
+
+
+def _usable(session: Session, written: Sequence[PrivateVariant], *, stage: str) -> list[PrivateVariant]:
+    flaws = [flaw_of(variant.text, min_words=_MIN_WORDS) for variant in written]
+    session.reject(
+        Rejection(item_id=variant.variant_id, record_id=variant.record_id, stage=stage, reason=flaw)
+        for variant, flaw in zip(written, flaws, strict=True)
+        if flaw is not None
+    )
+    return [variant for variant, flaw in zip(written, flaws, strict=True) if flaw is None]
+
+
+def hold_vote(
+    session: Session, candidates: Sequence[PrivateVariant], pool: PrivateCorpus
+) -> list[PrivateVariant]:
+    """Private records vote for candidates; the best survivor of each seed goes on: step 5."""
+    config = session.config
+    seeds = [variant.record_id for variant in candidates]
+    if not config.vote.enabled or not candidates:
+        return [candidates[i] for i in best_of_each([0.0] * len(seeds), seeds, range(len(seeds)))]
+    classes = classes_of([variant.labels for variant in candidates])
+    names = set(classes)
+    own = [name if name in names else "" for name in _class_names(pool)]
+    votes = cast_votes(
+        session.embed_records(pool.records),
+        own,
+        [record.unit_id for record in pool.records],
+        vectors=session.models.embedder.embed([variant.text for variant in candidates]),
+        classes=classes,
+    )
+    counts = _count_votes(session, votes, len(candidates))
+    kept = survivors(counts, classes, share=config.vote.survive)
+    chosen = set(best_of_each(counts, seeds, kept))
+    session.reject(
+        Rejection(item_id=variant.variant_id, record_id=variant.record_id, stage="vote", reason="outvoted")
+        for i, variant in enumerate(candidates)
+        if i not in chosen
+    )
+    session.tell("vote", 1, 1)
+    return [candidates[i] for i in sorted(chosen)]
+
+
+def _class_names(pool: PrivateCorpus) -> list[str]:
+    # The candidates decide which classes are large enough to vote on their own.
+    return classes_of([record.labels for record in pool.records])
+
+
+def _count_votes(session: Session, votes: Votes, n_items: int) -> list[float]:
+    config = session.config
+    if config.epsilon is None:
+        exact = np.bincount(votes.items, weights=votes.weights, minlength=n_items).tolist()
+        counts = session.ledger.release("vote", NonPrivate(reason="exact votes"), exact, note=VOTE_NOTE)
+    else:
+        mechanism = GaussianVotes(
+            noise_multiplier=calibrate_gaussian(config.epsilon, config.delta), n_items=n_items
+        )
+        counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE)
+    assert isinstance(counts, list)
+    return counts
+
+
+def vary_again(
+    session: Session, variants: Sequence[PrivateVariant], records: Mapping[str, PrivateRecord], *, label: str
+) -> list[PrivateVariant]:
+    """Writes every survivor once more: step 6."""
+    if not session.config.write.rewrite:
+        return list(variants)
+    sources = [
+        PrivateSource(
+            source_id=variant.variant_id,
+            record_id=variant.record_id,
+            text=variant.text,
+            labels=variant.labels,
+            tone=session.tones.get(variant.record_id, "neutral"),
+            n_words=len(records[variant.record_id].text.split()),
+        )
+        for variant in variants
+    ]
+    return vary(
+        sources,
+        model=session.models.writer.at(f"rewrite, {label}"),
+        config=session.config.write,
+        prompt="rewrite",
+        n_each=1,
+        streams=session.streams,
+        round_name=f"r-{label}",
+    )
+
+
+def prepare_refinery(
+    session: Session, pool: PrivateCorpus, calibration: PrivateCorpus, first: Sequence[PrivateVariant]
+) -> Refinery:
+    """Trains the surrogate on first-round variants and sets the filters' thresholds: step 7."""
+    config, models = session.config, session.models
+    everyone = [*pool.records, *calibration.records]
+    texts = [record.text for record in everyone]
+    wanted = config.refine.nll.enabled and len(calibration) >= CALIBRATION_MIN and bool(first)
+    session.tell("prepare filters", 0, 3)
+    surrogate = None
+    nll = np.zeros(len(everyone))
+    if wanted:
+        surrogate = Surrogate.train(
+            [variant.text for variant in first], seed=session.streams.key("surrogate") % 2**31
+        )
+        nll = surrogate.nll(texts)
+    session.tell("prepare filters", 1, 3)
+    details = private_details(texts, models.pii) if models.pii else frozenset()
+    session.tell("prepare filters", 2, 3)
+    n = len(pool)
+    context = PrivateContext(
+        runs=WordRuns.build(texts, config.refine.copied_run),
+        details=details,
+        seeds=session.embed_records(pool.records),
+        calibration=session.embed_records(calibration.records)
+        if len(calibration)
+        else np.empty((0, 1), "f4"),
+        seed_nll=dict(zip((record.record_id for record in pool.records), nll[:n].tolist(), strict=True)),
+        calibration_nll=nll[n:],
+    )
+    session.tell("prepare filters", 3, 3)
+    return Refinery(
+        context,
+        config=config.refine,
+        embedder=models.embedder,
+        surrogate=surrogate,
+        pii=models.pii,
+        languages=config.models.languages,
+        streams=session.streams,
+    )
+
+
+def release_texts(session: Session, accepted: Sequence[PrivateVariant]) -> tuple[SyntheticText, ...]:
+    """Takes the accepted texts through the door: from here on they are released."""
+    released = session.ledger.release(
+        "texts", NonPrivateTexts(reason="rewritten summaries"), accepted, note=TEXTS_NOTE
+    )
+    assert isinstance(released, tuple)
+    return released
