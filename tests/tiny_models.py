@@ -11,6 +11,8 @@ from transformers import (
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -173,3 +175,22 @@ def tiny_gpt2(folder: Path) -> Path:
         vocab_size=size, n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2
     )
     return _save(GPT2LMHeadModel(config), folder)
+
+
+CHAT = (
+    "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }} </s> {% endfor %}"
+    "{% if add_generation_prompt %}<s> assistant {% endif %}"
+)
+
+
+def tiny_llama(folder: Path, *, chat: bool = True) -> Path:
+    """A model with three query heads to a key head, like the embedded one."""
+    torch.manual_seed(7)
+    size = save_tokenizer(folder, limit=128)
+    if chat:
+        (folder / "chat_template.jinja").write_text(CHAT)
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return _save(LlamaForCausalLM(config), folder)

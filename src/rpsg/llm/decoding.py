@@ -1,18 +1,22 @@
 """The decoding loop: slots of a preallocated key-value cache, refilled as sequences finish.
 
-Works for any causal language model of transformers that keeps plain attention caches. Half-precision
-linear layers are repacked for small batches, which is where the time goes on a processor.
+Works for any causal language model of transformers that keeps plain attention caches. The model's own
+modules compute; what is ours is what they leave slow on a processor: the cache's layout, attention for a
+single new token, and the layout of half-precision weights.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,6 +26,7 @@ _PREFILL_TOKENS = 2048
 # New sequences enter when this share of the slots is free, so that prompts are read in batches.
 _REFILL_SHARE = 0.125
 _MIN_SHARED = 16
+_CAPACITY_STEP = 32
 _VOCABULARY_BLOCK = 64
 _GREEDY_TEMPERATURE = 1e-4
 
@@ -70,7 +75,12 @@ class Job:
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, one row a slot, each row filled up to its own length."""
+    """Keys and values of one layer, one row a slot, each row filled up to its own length.
+
+    Keys are stored transposed, (slots, heads, width of a head, positions), as the product with a
+    single query reads them. The matrix kernel copies what is not dense, so all positions are handed
+    out, and their number follows the longest sequence.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -81,24 +91,42 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        shape = (self._cache.n_slots, key_states.shape[1], self._cache.capacity)
-        self.keys = key_states.new_zeros((*shape, key_states.shape[3]))
-        self.values = value_states.new_zeros((*shape, value_states.shape[3]))
+        slots, most = self._cache.n_slots, self._cache.most
+        self._key_room = key_states.new_empty(slots * key_states[0, :, 0].numel() * most)
+        self._value_room = value_states.new_empty(slots * value_states[0, :, 0].numel() * most)
+        self._heads = key_states.shape[1]
+        self._take_room(self._cache.capacity)
+        self.keys.zero_()
+        self.values.zero_()
+
+    def resize(self, capacity: int) -> None:
+        # Within memory that is already mapped: fresh pages cost more than the copy.
+        kept = min(capacity, self._cache.capacity)
+        keys, values = self.keys[..., :kept].clone(), self.values[:, :, :kept].clone()
+        self._take_room(capacity)
+        self.keys[..., :kept], self.values[:, :, :kept] = keys, values
+        self.keys[..., kept:], self.values[:, :, kept:] = 0, 0
+
+    def _take_room(self, capacity: int) -> None:
+        slots, heads, most = self._cache.n_slots, self._heads, self._cache.most
+        n_keys, n_values = (len(room) // most * capacity for room in (self._key_room, self._value_room))
+        self.keys = self._key_room[:n_keys].view(slots, heads, -1, capacity)
+        self.values = self._value_room[:n_values].view(slots, heads, capacity, -1)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         n, cache = key_states.shape[0], self._cache
-        self.keys[cache.rows[:n], :, cache.positions[:n]] = key_states[:, :, 0]
+        self.keys[cache.rows[:n], :, :, cache.positions[:n]] = key_states[:, :, 0]
         self.values[cache.rows[:n], :, cache.positions[:n]] = value_states[:, :, 0]
-        return self.keys[:n, :, : cache.width], self.values[:n, :, : cache.width]
+        return self.keys[:n].transpose(2, 3), self.values[:n]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         del query_length
-        return self._cache.width, 0
+        return self._cache.capacity, 0
 
     def get_seq_length(self) -> int:
-        return self._cache.width - 1
+        return self._cache.capacity - 1
 
     def get_max_length(self) -> int:
         return self._cache.capacity
@@ -107,41 +135,96 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 class _SlotCache(Cache):
     """A cache whose row i holds the sequence in slot i; `positions` is each one's last position."""
 
-    def __init__(self, n_layers: int, n_slots: int, capacity: int) -> None:
+    def __init__(self, n_layers: int, n_slots: int, longest: int) -> None:
         self.n_slots = n_slots
-        self.capacity = capacity
-        self.width = 0
+        self.most = _round_up(longest)
+        self.capacity = 0
         self.rows = torch.arange(n_slots)
         self.positions = torch.zeros(n_slots, dtype=torch.long)
         self.slot_layers = [_SlotLayer(self) for _ in range(n_layers)]
         super().__init__(layers=list(self.slot_layers))
 
-    def fill(self, first: int, prefilled: DynamicCache, lengths: Sequence[int], shared: int) -> None:
-        """Copies prompts read with left padding (after `shared` common tokens) into slots."""
+    def fit(self, width: int) -> None:
+        """Makes room for `width` positions and gives back what is far more."""
+        if self.capacity - 2 * _CAPACITY_STEP <= width <= self.capacity:
+            return
+        capacity = _round_up(width)
+        for layer in self.slot_layers:
+            if layer.keys is not None:
+                layer.resize(capacity)
+        self.capacity = capacity
+
+    def fill(self, first: int, prefilled: DynamicCache, lengths: Sequence[int]) -> None:
+        """Copies prompts that were read with right padding into slots."""
+        end = first + len(lengths)
+        self.fit(max([*lengths, *(self.positions[:first] + 1).tolist()]))
         for layer, source in zip(self.slot_layers, prefilled.layers, strict=True):
             keys, values = _states_of(source)
             if layer.keys is None:
                 layer.lazy_initialization(keys, values)
             width = keys.shape[2]
-            for row, length in enumerate(lengths):
-                own = length - shared
-                for target, states in ((layer.keys, keys), (layer.values, values)):
-                    target[first + row, :, :shared] = states[row, :, :shared]
-                    target[first + row, :, shared:length] = states[row, :, width - own :]
-        self.positions[first : first + len(lengths)] = torch.tensor(lengths) - 1
+            layer.keys[first:end, ..., :width] = keys.transpose(2, 3)
+            layer.values[first:end, :, :width] = values
+        self.positions[first:end] = torch.tensor(lengths) - 1
 
     def move(self, source: int, target: int) -> None:
         """Moves a sequence to another slot."""
         length = int(self.positions[source]) + 1
         for layer in self.slot_layers:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
+            layer.keys[target, ..., :length] = layer.keys[source, ..., :length]
             layer.values[target, :, :length] = layer.values[source, :, :length]
         self.positions[target] = self.positions[source]
+
+
+def _round_up(width: int) -> int:
+    return -(-width // _CAPACITY_STEP) * _CAPACITY_STEP
 
 
 def _states_of(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
     attention = cast("CacheLayerMixin", layer)
     return cast("torch.Tensor", attention.keys), cast("torch.Tensor", attention.values)
+
+
+def _attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **options: object,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Attention of one new token a sequence as two small products; all else goes to the library's kernel.
+
+    The library's kernel works through each head's keys on its own, and three heads may share them; it
+    took half of a step's time. Only `Decoder._step` passes a mask that is added to the scores.
+    """
+    if query.shape[2] != 1 or attention_mask is None or not attention_mask.is_floating_point():
+        return cast(
+            "tuple[torch.Tensor, None]",
+            sdpa_attention_forward(
+                module, query, key, value, attention_mask, scaling=scaling, **cast("dict[str, Any]", options)
+            ),
+        )
+    rows, heads, _, width = query.shape
+    grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
+    scores = (grouped @ key.transpose(2, 3)).float()
+    scores = scores * (width**-0.5 if scaling is None else scaling) + attention_mask
+    mixed = scores.softmax(-1).to(value.dtype) @ value
+    return mixed.reshape(rows, 1, heads, value.shape[3]), None
+
+
+AttentionInterface.register("rpsg", _attend)
+AttentionMaskInterface.register("rpsg", sdpa_mask)
+# What `_attend` does not compute; a model with one of these keeps the library's attention.
+_OTHER_ATTENTION = ("sliding_window", "attn_logit_softcapping", "use_sliding_window", "layer_types")
+
+
+def use_slot_attention(model: "PreTrainedModel") -> None:
+    """Lets a model attend with `_attend`, where its attention is the plain one."""
+    plain = not any(getattr(model.config, name, None) for name in _OTHER_ATTENTION)
+    if plain and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("rpsg")
 
 
 class _PackedLinear(nn.Module):
@@ -175,6 +258,7 @@ class Decoder:
     def __init__(self, model: "PreTrainedModel", *, n_slots: int) -> None:
         self._model = model
         self._n_slots = n_slots
+        self._adds_mask = model.config._attn_implementation == "rpsg"
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job]) -> None:
@@ -186,8 +270,8 @@ class Decoder:
         waiting = deque(sorted(jobs, key=lambda job: -len(job.prompt)))
         active: list[Job] = []
         n_slots = min(self._n_slots, len(jobs))
-        capacity = max(len(job.prompt) + job.max_tokens for job in jobs)
-        cache = _SlotCache(self._model.config.num_hidden_layers, n_slots, capacity)
+        longest = max(len(job.prompt) + job.max_tokens for job in jobs)
+        cache = _SlotCache(self._model.config.num_hidden_layers, n_slots, longest)
         tokens = torch.zeros(n_slots, dtype=torch.long)
         while waiting or active:
             free = n_slots - len(active)
@@ -221,7 +305,7 @@ class Decoder:
             part = new[start : start + size]
             first = len(active)
             logits, filled = self._prefill(part, prefix, shared)
-            cache.fill(first, filled, [len(job.prompt) for job in part], shared)
+            cache.fill(first, filled, [len(job.prompt) for job in part])
             active += part
             tokens[first : len(active)] = _sample(logits, part)
             start += size
@@ -229,34 +313,28 @@ class Decoder:
     def _prefill(
         self, part: Sequence[Job], prefix: DynamicCache | None, shared: int
     ) -> tuple[torch.Tensor, DynamicCache]:
-        lengths = [len(job.prompt) - shared for job in part]
-        width = max(lengths)
-        ids = torch.zeros(len(part), width, dtype=torch.long)
-        mask = torch.ones(len(part), shared + width, dtype=torch.long)
-        for row, (job, length) in enumerate(zip(part, lengths, strict=True)):
-            ids[row, width - length :] = torch.tensor(job.prompt[shared:])
-            mask[row, shared : shared + width - length] = 0
+        # Right padding needs no mask: a token never attends to a later one.
+        lasts = [len(job.prompt) - shared - 1 for job in part]
+        ids = torch.zeros(len(part), max(lasts) + 1, dtype=torch.long)
+        for row, job in enumerate(part):
+            ids[row, : lasts[row] + 1] = torch.tensor(job.prompt[shared:])
         cache = DynamicCache(config=self._model.config)
         if prefix is not None:
             for index, layer in enumerate(prefix.layers):
                 keys, values = _states_of(layer)
                 cache.update(keys.expand(len(part), -1, -1, -1), values.expand(len(part), -1, -1, -1), index)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1], cache
+        wanted, place = torch.tensor(lasts).unique(return_inverse=True)
+        output = self._model(input_ids=ids, past_key_values=cache, logits_to_keep=wanted)
+        return output.logits[torch.arange(len(part)), place], cache
 
     def _step(self, active: Sequence[Job], cache: _SlotCache, tokens: torch.Tensor) -> None:
         n = len(active)
         cache.positions[:n] += 1
         positions = cache.positions[:n]
-        cache.width = int(positions.max()) + 1
-        mask = (torch.arange(cache.width)[None] <= positions[:, None])[:, None, None]
+        cache.fit(int(positions.max()) + 1)
+        mask = (torch.arange(cache.capacity)[None] <= positions[:, None])[:, None, None]
+        if self._adds_mask:
+            mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
         output = self._model(
             input_ids=tokens[:n, None],
             attention_mask=mask,

@@ -56,7 +56,7 @@ class LocalTextModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from rpsg.llm.decoding import pack_linear_layers
+        from rpsg.llm.decoding import pack_linear_layers, use_slot_attention
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -65,6 +65,7 @@ class LocalTextModel:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        use_slot_attention(model)
         if half:
             pack_linear_layers(model, N_SLOTS)
         return cls(name, model, tokenizer)

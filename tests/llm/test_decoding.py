@@ -1,0 +1,163 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from rpsg.llm.decoding import Decoder, Job, _sample, pack_linear_layers, use_slot_attention
+from tiny_models import tiny_gpt2, tiny_llama
+
+NO_STOPS: frozenset[int] = frozenset()
+
+
+@pytest.fixture(scope="module", params=[tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = request.param(tmp_path_factory.mktemp("model"))
+    return path
+
+
+def load(folder: Path, *, ours: bool = True) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if ours:
+        use_slot_attention(model)
+    return model
+
+
+def prompts(n: int, *, shared: int = 0, longest: int = 20) -> list[list[int]]:
+    rng = np.random.default_rng(n)
+    begin = rng.integers(4, 40, shared).tolist()
+    return [begin + rng.integers(4, 40, int(rng.integers(1, longest))).tolist() for _ in range(n)]
+
+
+def job(prompt: list[int], *, seed: int = 0, temperature: float = 0.0, n: int = 12) -> Job:
+    return Job(
+        prompt=prompt, max_tokens=n, temperature=temperature, top_k=0, top_p=1.0, stops=NO_STOPS, seed=seed
+    )
+
+
+def greedy(model: PreTrainedModel, prompt: list[int], n: int) -> list[int]:
+    ids = torch.tensor([prompt])
+    for _ in range(n):
+        with torch.inference_mode():
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+    return ids[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("shared", [0, 25], ids=["apart", "shared-beginning"])
+@pytest.mark.parametrize("n_slots", [3, 64])
+def test_greedy_equals_the_plain_forward_pass(folder: Path, shared: int, n_slots: int) -> None:
+    given = prompts(11, shared=shared)
+    jobs = [job(prompt, n=5 + i % 9) for i, prompt in enumerate(given)]
+    Decoder(load(folder), n_slots=n_slots).run(jobs)
+    model = load(folder, ours=False)
+    for i, (prompt, done) in enumerate(zip(given, jobs, strict=True)):
+        assert done.written == greedy(model, prompt, 5 + i % 9)
+
+
+def test_the_cache_grows_and_shrinks(folder: Path) -> None:
+    given = [prompt * 3 for prompt in prompts(3, longest=9)] + [[5], [6, 7], [8]]
+    lengths = [60 - len(prompt) for prompt in given[:3]] + [4, 5, 6]
+    jobs = [job(prompt, n=n) for prompt, n in zip(given, lengths, strict=True)]
+    Decoder(load(folder), n_slots=2).run(jobs)
+    model = load(folder, ours=False)
+    for prompt, done, n in zip(given, jobs, lengths, strict=True):
+        assert done.written == greedy(model, prompt, n)
+
+
+def test_own_attention_is_in_use_where_it_may(folder: Path) -> None:
+    assert load(folder).config._attn_implementation == "rpsg"
+    other = load(folder, ours=False)
+    other.config.sliding_window = 8
+    use_slot_attention(other)
+    assert other.config._attn_implementation == "sdpa"
+
+
+def test_a_sample_depends_on_its_seed_only(folder: Path) -> None:
+    given = prompts(6)
+    runs = []
+    for n_slots in (2, 6):
+        jobs = [job(prompt, seed=i, temperature=1.0) for i, prompt in enumerate(given)]
+        Decoder(load(folder), n_slots=n_slots).run(jobs)
+        runs.append([done.written for done in jobs])
+    assert runs[0] == runs[1]
+    other = [job(given[0], seed=seed, temperature=1.0) for seed in range(8)]
+    Decoder(load(folder), n_slots=8).run(other)
+    assert len({tuple(done.written) for done in other}) > 1
+
+
+def test_a_stop_token_ends_a_sequence_and_is_not_written(folder: Path) -> None:
+    prompt = [9, 10, 11]
+    free = greedy(load(folder, ours=False), prompt, 10)
+    stop = free[4]
+    first = free.index(stop)
+    one = Job(
+        prompt=prompt, max_tokens=10, temperature=0, top_k=0, top_p=1.0, stops=frozenset({stop}), seed=0
+    )
+    Decoder(load(folder), n_slots=1).run([one])
+    assert one.stopped and one.written == free[:first]
+
+
+def test_nothing_to_do(folder: Path) -> None:
+    Decoder(load(folder), n_slots=1).run([])
+
+
+def test_half_precision_weights_in_another_layout_compute_the_same() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.Linear(96, 32, bias=False)).bfloat16()
+    states = torch.randn(5, 64).bfloat16()
+    with torch.inference_mode():
+        expected = layer(states).float()
+        pack_linear_layers(layer, 8)
+        assert "Packed" in repr(layer)
+        assert torch.allclose(layer(states).float(), expected, atol=0.02)
+
+
+def law(logits: list[float], *, temperature: float, top_k: int, top_p: float) -> dict[int, float]:
+    """Top-k, then top-p, as defined."""
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])[: top_k or None]
+    weights = np.exp(np.asarray([logits[i] for i in order]) / temperature)
+    shares = weights / weights.sum()
+    kept = [i for i in range(len(order)) if shares[:i].sum() < top_p]
+    total = shares[kept].sum()
+    return {order[i]: float(shares[i] / total) for i in kept}
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 5, 1.0), (1.3, 0, 0.8), (1.0, 4, 0.9)]
+)
+@pytest.mark.parametrize("vocabulary", [12, 64 * 20], ids=["small", "in-blocks"])
+def test_sampling_follows_its_law(temperature: float, top_k: int, top_p: float, vocabulary: int) -> None:
+    rng = np.random.default_rng(1)
+    logits = np.full(vocabulary, -30.0)
+    places = rng.permutation(vocabulary)[:12]
+    logits[places] = rng.normal(size=12)
+    n = 6000
+    jobs = [
+        Job(
+            prompt=[1],
+            max_tokens=1,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stops=NO_STOPS,
+            seed=i,
+        )
+        for i in range(n)
+    ]
+    rows = torch.tensor(logits, dtype=torch.float32).expand(n, -1).contiguous()
+    drawn = Counter(_sample(rows, jobs).tolist())
+    expected = law(logits.tolist(), temperature=temperature, top_k=top_k, top_p=top_p)
+    expected = {token: chance for token, chance in expected.items() if chance > 1e-6}
+    assert set(drawn) <= set(expected)
+    observed = [drawn[token] for token in expected]
+    chances = np.asarray(list(expected.values()))
+    assert stats.chisquare(observed, chances / chances.sum() * n).pvalue > 1e-4
+
+
+def test_greedy_rows_and_sampled_rows_share_a_batch() -> None:
+    logits = torch.randn(2, 50)
+    jobs = [job([1]), job([1], temperature=1.0)]
+    assert int(_sample(logits, jobs)[0]) == int(logits[0].argmax())
