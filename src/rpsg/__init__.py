@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from rpsg.config import RunConfig
     from rpsg.data import read_corpus
     from rpsg.errors import RpsgError
-    from rpsg.pipeline import load_corpus, plan, run
+    from rpsg.pipeline import load_corpus, run
     from rpsg.result import RunResult
     from rpsg.types import PrivateCorpus, PrivateRecord, SyntheticText
 
@@ -19,7 +19,6 @@ __all__ = [
     "RunResult",
     "SyntheticText",
     "load_corpus",
-    "plan",
     "read_corpus",
     "run",
 ]
@@ -33,7 +32,6 @@ _HOMES = {
     "RunResult": "rpsg.result",
     "SyntheticText": "rpsg.types",
     "load_corpus": "rpsg.pipeline",
-    "plan": "rpsg.pipeline",
     "read_corpus": "rpsg.data",
     "run": "rpsg.pipeline",
 }

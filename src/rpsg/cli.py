@@ -166,7 +166,12 @@ def _build_config(source: Path, options: dict[str, object], settings: list[str])
     for name, value in options.items():
         if value is not None and value != []:
             set_value(values, name, value)
-    return RunConfig.parse(values)
+    config = RunConfig.parse(values)
+    if config.data.path is None:
+        return config
+    # A run may be resumed from another folder.
+    where = config.data.model_copy(update={"path": str(Path(config.data.path).resolve())})
+    return config.model_copy(update={"data": where})
 
 
 def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:

@@ -83,6 +83,7 @@ class WriteConfig(SamplingConfig):
 
     prompt: str = "posts"
     n_variants: Count = Field(2, description="texts written from one abstraction before the vote")
+    n_drafts: Count = Field(3, description="written for each text; the nearest to its source is kept")
     rewrite: bool = Field(True, description="write every survivor of the vote once more")
     min_length: Count = Field(40, description="words; shortest text asked for")
     max_length: Count = Field(300, description="words; longest text asked for")

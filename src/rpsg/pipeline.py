@@ -61,7 +61,7 @@ def run(
         chosen = choose(session, seeds, label="first")
         first = vary_from(session, chosen, label="first", n_each=config.write.n_variants)
         survivors = hold_vote(session, first, pool)
-        final = vary_again(session, survivors, by_id, label="first")
+        final = vary_again(session, survivors, chosen, label="first")
 
         refinery = prepare_refinery(session, pool, calibration, first)
         accepted, rejected = refinery.refine(final)
@@ -77,10 +77,8 @@ def run(
             served = {variant.record_id for variant in accepted}
             sources = choose(session, fresh, label=label) if fresh else _unserved(chosen, served, missing)
             chosen = {**chosen, **sources}
-            again = vary_again(
-                session, vary_from(session, sources, label=label, n_each=1), by_id, label=label
-            )
-            more, rejected = refinery.refine(again)
+            again = vary_from(session, sources, label=label, n_each=1)
+            more, rejected = refinery.refine(vary_again(session, again, sources, label=label))
             accepted += more
             session.reject(rejected)
 

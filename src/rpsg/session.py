@@ -17,6 +17,7 @@ from rpsg.privacy.ledger import Ledger
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
+from rpsg.stages.refine import private_details
 from rpsg.types import (
     Embedder,
     FloatArray,
@@ -56,6 +57,7 @@ class Session:
     rejected: list[Rejection] = field(default_factory=list)
     vectors: dict[str, FloatArray] = field(default_factory=dict)
     tones: dict[str, str] = field(default_factory=dict)
+    details: dict[str, frozenset[str]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def reject(self, items: Iterable[Rejection]) -> None:
@@ -74,6 +76,16 @@ class Session:
         found = self.models.embedder.embed([record.text for record in new])
         self.vectors.update({record.record_id: row for record, row in zip(new, found, strict=True)})
         return np.stack([self.vectors[record.record_id] for record in records])
+
+    def find_details(self, records: Sequence[PrivateRecord]) -> dict[str, frozenset[str]]:
+        """Returns the personal details in each record's text; none without a detector."""
+        new = [record for record in records if record.record_id not in self.details]
+        model = self.models.pii
+        if model is not None:
+            require_local(model.name, model.trust, task="finding personal details")
+        found = private_details([record.text for record in new], model) if model else [frozenset()] * len(new)
+        self.details.update({record.record_id: values for record, values in zip(new, found, strict=True)})
+        return {record.record_id: self.details[record.record_id] for record in records}
 
     def judge_tones(self, records: Sequence[PrivateRecord]) -> dict[str, str]:
         """Returns each record's sentiment, of all of its text; empty without a sentiment model."""

@@ -1,6 +1,7 @@
 """The steps of the pipeline: each couples one stage with the session's models and ledger."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,31 +10,39 @@ from rpsg.plan import CALIBRATION_MIN
 from rpsg.privacy.accounting import calibrate_gaussian
 from rpsg.privacy.mechanisms import GaussianVotes, NoisyMax, NonPrivate, NonPrivateTexts, Votes
 from rpsg.session import Session
-from rpsg.stages.abstract import abstract
-from rpsg.stages.refine import PrivateContext, Refinery, private_details
+from rpsg.stages.abstract import PrivateNotes, abstract
+from rpsg.stages.refine import PrivateContext, Refinery
 from rpsg.stages.select import utilities
 from rpsg.stages.variants import PrivateSource, vary
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, survivors
-from rpsg.text import WordRuns, flaw_of
-from rpsg.types import PrivateCorpus, PrivateRecord, PrivateVariant, Rejection, SyntheticText
+from rpsg.text import MIN_WORDS, WordRuns, flaw_of
+from rpsg.types import (
+    PrivateAbstraction,
+    PrivateCorpus,
+    PrivateRecord,
+    PrivateVariant,
+    Rejection,
+    SyntheticText,
+)
 
 CHOICE_NOTE = "one draw a record and run; says nothing of the summaries themselves"
 VOTE_NOTE = "candidates depend on the data: not part of any guarantee"
 TEXTS_NOTE = "LLM rewrites of summaries of private records; nothing bounds what their wording reveals"
-_MIN_WORDS = 12
 
 
 def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, PrivateSource]:
     """Summarises each seed and chooses one summary: steps 2 and 3."""
     config, models = session.config, session.models
     session.embed_records(seeds)
-    tones = session.judge_tones(seeds)
+    tones, details = session.judge_tones(seeds), session.find_details(seeds)
+    ids = [record.record_id for record in seeds]
     summaries = abstract(
         seeds,
         summariser=models.summariser,
         embedder=models.embedder,
-        vectors=session.vectors,
-        tones=tones,
+        notes={
+            i: PrivateNotes(vector=session.vectors[i], tone=tones.get(i, ""), details=details[i]) for i in ids
+        },
         languages=config.models.languages,
         config=config.abstract,
         streams=session.streams,
@@ -54,18 +63,23 @@ def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> d
     session.counts["seeds summarised in parts"] += summaries.n_in_parts
     session.tell(f"choice {label}", 1, 1)
     return {
-        record.record_id: PrivateSource(
-            source_id=(
-                item := summaries.candidates[record.record_id][chosen[record.record_id]]
-            ).abstraction_id,
-            record_id=record.record_id,
-            text=item.text,
-            labels=record.labels,
-            tone=tones.get(record.record_id, "neutral"),
-            n_words=len(record.text.split()),
+        record.record_id: _source(
+            record, summaries.candidates[record.record_id][chosen[record.record_id]], tones
         )
         for record in usable
     }
+
+
+def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str, str]) -> PrivateSource:
+    return PrivateSource(
+        source_id=item.abstraction_id,
+        record_id=record.record_id,
+        text=item.text,
+        summary=item.text,
+        labels=record.labels,
+        tone=tones.get(record.record_id, "neutral"),
+        n_words=len(record.text.split()),
+    )
 
 
 def _draw(session: Session, scores: Mapping[str, Sequence[float]], label: str) -> dict[str, int]:
@@ -87,6 +101,7 @@ def vary_from(
     written = vary(
         list(sources.values()),
         model=session.models.writer.at(f"write, {label}"),
+        embedder=session.models.embedder,
         config=session.config.write,
         prompt="write",
         n_each=n_each,
@@ -98,7 +113,7 @@ def vary_from(
 
 
 def _usable(session: Session, written: Sequence[PrivateVariant], *, stage: str) -> list[PrivateVariant]:
-    flaws = [flaw_of(variant.text, min_words=_MIN_WORDS) for variant in written]
+    flaws = [flaw_of(variant.text, min_words=MIN_WORDS) for variant in written]
     session.reject(
         Rejection(item_id=variant.variant_id, record_id=variant.record_id, stage=stage, reason=flaw)
         for variant, flaw in zip(written, flaws, strict=True)
@@ -157,25 +172,22 @@ def _count_votes(session: Session, votes: Votes, n_items: int) -> list[float]:
 
 
 def vary_again(
-    session: Session, variants: Sequence[PrivateVariant], records: Mapping[str, PrivateRecord], *, label: str
+    session: Session,
+    variants: Sequence[PrivateVariant],
+    sources: Mapping[str, PrivateSource],
+    *,
+    label: str,
 ) -> list[PrivateVariant]:
-    """Writes every survivor once more: step 6."""
+    """Writes every survivor once more, with its abstraction at hand: step 6."""
     if not session.config.write.rewrite:
         return list(variants)
-    sources = [
-        PrivateSource(
-            source_id=variant.variant_id,
-            record_id=variant.record_id,
-            text=variant.text,
-            labels=variant.labels,
-            tone=session.tones.get(variant.record_id, "neutral"),
-            n_words=len(records[variant.record_id].text.split()),
-        )
-        for variant in variants
-    ]
     return vary(
-        sources,
+        [
+            replace(sources[variant.record_id], source_id=variant.variant_id, text=variant.text)
+            for variant in variants
+        ],
         model=session.models.writer.at(f"rewrite, {label}"),
+        embedder=session.models.embedder,
         config=session.config.write,
         prompt="rewrite",
         n_each=1,
@@ -201,7 +213,7 @@ def prepare_refinery(
         )
         nll = surrogate.nll(texts)
     session.tell("prepare filters", 1, 3)
-    details = private_details(texts, models.pii) if models.pii else frozenset()
+    details = frozenset[str]().union(*session.find_details(everyone).values())
     session.tell("prepare filters", 2, 3)
     n = len(pool)
     context = PrivateContext(

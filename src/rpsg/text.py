@@ -26,7 +26,10 @@ _META = re.compile(
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
     re.IGNORECASE | re.MULTILINE,
 )
+_AUTHOR = re.compile(r"\bthe author\b", re.IGNORECASE)
 _MAX_REPEATS = 2
+# A shorter synthetic text says too little to be one.
+MIN_WORDS = 12
 
 
 def words_of(text: str) -> list[str]:
@@ -81,8 +84,13 @@ def _sentences(text: str) -> Iterable[str]:
         yield text[start:]
 
 
-def flaw_of(text: str, *, min_words: int) -> str | None:
+def flaw_of(text: str, *, min_words: int, is_summary: bool = False) -> str | None:
     """Names what makes a text unusable, or returns None.
+
+    Args:
+        text: any text.
+        min_words: a shorter one is too short.
+        is_summary: summaries may speak of "the author"; a text that does has not found its own voice.
 
     Returns:
         "empty", "too short", "cut off", "meta text", "repetition" or None.
@@ -94,7 +102,7 @@ def flaw_of(text: str, *, min_words: int) -> str | None:
         return "too short"
     if not trim_to_sentences(text):
         return "cut off"
-    if _META.search(text):
+    if _META.search(text) or (_AUTHOR.search(text) and not is_summary):
         return "meta text"
     return "repetition" if is_repetitive(words) else None
 

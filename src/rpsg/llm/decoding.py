@@ -200,11 +200,8 @@ def _attend(
     took half of a step's time. Only `Decoder._step` passes a mask that is added to the scores.
     """
     if query.shape[2] != 1 or attention_mask is None or not attention_mask.is_floating_point():
-        return cast(
-            "tuple[torch.Tensor, None]",
-            sdpa_attention_forward(
-                module, query, key, value, attention_mask, scaling=scaling, **cast("dict[str, Any]", options)
-            ),
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **cast("dict[str, Any]", options)
         )
     rows, heads, _, width = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
@@ -323,7 +320,7 @@ class Decoder:
             for index, layer in enumerate(prefix.layers):
                 keys, values = _states_of(layer)
                 cache.update(keys.expand(len(part), -1, -1, -1), values.expand(len(part), -1, -1, -1), index)
-        wanted, place = torch.tensor(lasts).unique(return_inverse=True)
+        wanted, place = torch.unique(torch.tensor(lasts), return_inverse=True)
         output = self._model(input_ids=ids, past_key_values=cache, logits_to_keep=wanted)
         return output.logits[torch.arange(len(part)), place], cache
 

@@ -23,7 +23,14 @@ PII_TYPES = (
 """Every type a span can have; where spans overlap, the earlier type wins."""
 
 _PRESIDIO_TYPES = {"EMAIL_ADDRESS": "EMAIL", "IP_ADDRESS": "IP", "CREDIT_CARD": "ID", "IBAN_CODE": "ID"}
-_SPACY_TYPES = {"PERSON": "PERSON", "ORGANIZATION": "ORG", "FAC": "ORG", "LOCATION": "LOCATION"}
+_SPACY_TYPES = {"PERSON": "PERSON", "ORGANIZATION": "ORG", "LOCATION": "LOCATION"}
+_SPACY_LABELS = {
+    "PERSON": "PERSON",
+    "ORG": "ORGANIZATION",
+    "FAC": "ORGANIZATION",
+    "GPE": "LOCATION",
+    "LOC": "LOCATION",
+}
 _NAME_LOCALES = (
     "en", "en_US", "en_GB", "en_NZ", "en_IN", "en_IE", "en_NG", "en_PK", "es_MX", "es_ES", "fr_FR", "de_DE",
     "it_IT", "pl_PL", "ga_IE", "yo_NG", "tw_GH", "ja_JP", "nl_NL",
@@ -224,7 +231,9 @@ def _nlp_engine(nlp: "Language") -> "SpacyNlpEngine":
               "WORK_OF_ART", "DATE", "TIME", "NORP"]  # fmt: skip
     engine = SpacyNlpEngine(
         models=[{"lang_code": "en", "model_name": "loaded"}],
-        ner_model_configuration=NerModelConfiguration(labels_to_ignore=unused),
+        ner_model_configuration=NerModelConfiguration(
+            labels_to_ignore=unused, model_to_presidio_entity_mapping=_SPACY_LABELS
+        ),
     )
     engine.nlp = {"en": nlp}  # type: ignore[assignment]  # Presidio declares it as None until load()
     return engine

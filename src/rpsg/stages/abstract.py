@@ -1,10 +1,11 @@
 """Abstraction: several different summaries of each seed (paper, section 2, step 2).
 
 Everything here reads private text and runs on a local model. More summaries are written than are
-needed; those that copy, break off, repeat themselves or are in another language are screened out,
-and the K nearest to the seed are kept.
+needed; those that copy, break off, repeat themselves, talk about the task, keep a number or a personal
+detail, or are in another language are screened out, and the K nearest to the seed are kept.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from rpsg.config import AbstractConfig
 from rpsg.llm.language import detect_languages
+from rpsg.llm.redact import contains_detail
 from rpsg.llm.wrappers import require_local
 from rpsg.rng import Streams
 from rpsg.text import WordRuns, flaw_of, split_into_parts, trim_to_sentences
@@ -27,6 +29,29 @@ from rpsg.types import (
 
 STAGE = "abstract"
 ATTEMPTS = 3
+# A small model repeats its instructions, or talks about the text instead of what is in it.
+_ABOUT_THE_TASK = re.compile(
+    r"own words|general (?:words|terms)|\b(?:the|this|author['’]s) (?:post|article|passage)\b"
+    r"|narrat|phrase|summar|first[- ]person|personal details|\bcreat\w+ a story",
+    re.IGNORECASE,
+)
+# Ages, amounts, dates, house numbers; not the digit in "type 2" or "IL-6".
+_NUMBER = re.compile(r"(?<![\w-])(?:[$£€]\s?\d|\d[\d.,:/]*\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateNotes:
+    """What is known of a seed before it is summarised.
+
+    Attributes:
+        vector: unit vector of its text.
+        tone: its sentiment, which the summariser is told to keep; "" without one.
+        details: its personal details; a summary that keeps one is redone.
+    """
+
+    vector: FloatArray
+    tone: str
+    details: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -51,8 +76,7 @@ def abstract(
     *,
     summariser: Summariser,
     embedder: Embedder,
-    vectors: Mapping[str, FloatArray],
-    tones: Mapping[str, str],
+    notes: Mapping[str, PrivateNotes],
     languages: Sequence[str],
     config: AbstractConfig,
     streams: Streams,
@@ -66,8 +90,7 @@ def abstract(
         records: the seeds.
         summariser: a local model.
         embedder: a local model; ranks the summaries by nearness to their seed.
-        vectors: record id to unit vector of its text.
-        tones: record id to sentiment; the summariser is told to keep it.
+        notes: record id to what is known of it.
         languages: languages a summary may be in.
         config: K, samples, lengths.
         streams: experiment randomness.
@@ -85,10 +108,10 @@ def abstract(
         waiting = [record for record in waiting if len(found[record.record_id]) < config.n_candidates]
         if not waiting:
             break
-        hints = [_hint(tones.get(record.record_id, "")) for record in waiting]
+        hints = [_hint(notes[record.record_id].tone) for record in waiting]
         seeds = [streams.key(STAGE, record.record_id, attempt) for record in waiting]
         drafts = _write(waiting, summariser, hints, seeds, n=config.n_samples)
-        flaws = _screen(waiting, drafts, languages, config)
+        flaws = _screen(waiting, drafts, notes, languages, config)
         for record, texts, reasons in zip(waiting, drafts, flaws, strict=True):
             for i, (text, reason) in enumerate(zip(texts, reasons, strict=True)):
                 if reason is None and text not in found[record.record_id]:
@@ -101,7 +124,7 @@ def abstract(
         for record in records
         if not found[record.record_id]
     ]
-    kept, own = _keep_nearest(records, found, embedder, vectors, config.n_candidates)
+    kept, own = _keep_nearest(records, found, embedder, notes, config.n_candidates)
     return PrivateAbstractions(candidates=kept, embeddings=own, rejected=tuple(rejected), n_in_parts=in_parts)
 
 
@@ -137,6 +160,7 @@ def _clean(reply: Completion) -> str:
 def _screen(
     records: Sequence[PrivateRecord],
     drafts: Sequence[Sequence[str]],
+    notes: Mapping[str, PrivateNotes],
     languages: Sequence[str],
     config: AbstractConfig,
 ) -> list[list[str | None]]:
@@ -148,9 +172,10 @@ def _screen(
         row: list[str | None] = []
         for text in texts:
             language = next(spoken)
-            reason = flaw_of(text, min_words=config.min_words)
-            if reason is None and source.shared_with(text):
-                reason = "copied run"
+            reason = flaw_of(text, min_words=config.min_words, is_summary=True) or _leak_in(text, source)
+            details = notes[record.record_id].details
+            if reason is None and any(contains_detail(text, value) for value in details):
+                reason = "personal detail"
             if reason is None and language not in allowed:
                 reason = "language"
             row.append(reason)
@@ -158,11 +183,19 @@ def _screen(
     return reasons
 
 
+def _leak_in(text: str, source: WordRuns) -> str | None:
+    if _ABOUT_THE_TASK.search(text):
+        return "meta text"
+    if source.shared_with(text):
+        return "copied run"
+    return "number" if _NUMBER.search(text) else None
+
+
 def _keep_nearest(
     records: Sequence[PrivateRecord],
     found: dict[str, list[str]],
     embedder: Embedder,
-    sources: Mapping[str, FloatArray],
+    notes: Mapping[str, PrivateNotes],
     k: int,
 ) -> tuple[dict[str, tuple[PrivateAbstraction, ...]], dict[str, FloatArray]]:
     usable = [record for record in records if found[record.record_id]]
@@ -175,7 +208,7 @@ def _keep_nearest(
     start = 0
     for record in usable:
         block = vectors[start : start + len(found[record.record_id])]
-        best = np.argsort(-(block @ sources[record.record_id]), kind="stable")[:k]
+        best = np.argsort(-(block @ notes[record.record_id].vector), kind="stable")[:k]
         chosen = []
         for rank, index in enumerate(best):
             name = f"{record.record_id}/a{rank}"

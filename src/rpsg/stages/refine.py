@@ -16,7 +16,7 @@ from rpsg.config import RefineConfig
 from rpsg.llm.language import detect_languages
 from rpsg.llm.redact import contains_detail, generalise_money, redact
 from rpsg.rng import Streams
-from rpsg.text import WordRuns, flaw_of, words_of
+from rpsg.text import MIN_WORDS, WordRuns, flaw_of, words_of
 from rpsg.types import Embedder, FloatArray, LikelihoodModel, PiiDetector, PrivateVariant, Rejection
 
 STAGE = "refine"
@@ -27,7 +27,6 @@ STRICT_TYPES = frozenset({"EMAIL", "PHONE", "ADDRESS", "ID", "USERNAME", "ORG", 
 _BLOCK = 4096
 _NEAR_DUPLICATE = 0.5
 _SHINGLE = 8
-_MIN_WORDS = 12
 _ANY_LANGUAGE = ""
 
 Values = npt.NDArray[np.float64]
@@ -169,7 +168,7 @@ class Refinery:
         spoken = detect_languages(texts)
         reasons = []
         for text, language in zip(texts, spoken, strict=True):
-            reason = flaw_of(text, min_words=_MIN_WORDS)
+            reason = flaw_of(text, min_words=MIN_WORDS)
             if reason is None and language not in self._languages:
                 reason = "language"
             if reason is None and self._context.runs.shared_with(text):
@@ -216,19 +215,21 @@ class Refinery:
         return len(own & self._shingles) > _NEAR_DUPLICATE * len(own)
 
 
-def private_details(texts: Sequence[str], detector: PiiDetector) -> frozenset[str]:
-    """Collects the exact personal details of strict types in private texts.
+def private_details(texts: Sequence[str], detector: PiiDetector) -> list[frozenset[str]]:
+    """Collects the exact personal details of strict types in each private text.
 
     Of names only those of two or more words count: a first name alone is not one person's.
     """
-    details = set()
+    found = []
     for text, spans in zip(texts, detector.find(texts), strict=True):
+        details = set()
         for span in spans:
             value = text[span.start : span.end].strip()
             full = span.type not in {"PERSON", "ORG"} or len(value.split()) > 1
             if span.type in STRICT_TYPES and full and len(value) > 3:
                 details.add(value)
-    return frozenset(details)
+        found.append(frozenset(details))
+    return found
 
 
 def _shingles(text: str) -> set[tuple[str, ...]]:

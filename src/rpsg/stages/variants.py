@@ -8,8 +8,8 @@ import numpy as np
 from rpsg.config import WriteConfig
 from rpsg.llm.prompting import PromptName, load_lines, load_prompt
 from rpsg.rng import Streams
-from rpsg.text import strip_wrapping, trim_to_sentences
-from rpsg.types import Labels, PrivateVariant, TextModel, TextRequest
+from rpsg.text import MIN_WORDS, flaw_of, strip_wrapping, trim_to_sentences
+from rpsg.types import Embedder, Labels, PrivateVariant, TextModel, TextRequest
 
 # Tokens to a word of English, with room for the sentence that will be trimmed away.
 _TOKENS_PER_WORD = 1.45
@@ -24,6 +24,7 @@ class PrivateSource:
         source_id: id of the abstraction or variant.
         record_id: the seed.
         text: the abstraction's or variant's text.
+        summary: the abstraction that began the chain.
         labels: the seed's labels.
         tone: positive, negative or neutral.
         n_words: length of the seed in words.
@@ -32,6 +33,7 @@ class PrivateSource:
     source_id: str
     record_id: str
     text: str
+    summary: str
     labels: Labels
     tone: str
     n_words: int
@@ -41,6 +43,7 @@ def vary(
     sources: Sequence[PrivateSource],
     *,
     model: TextModel,
+    embedder: Embedder,
     config: WriteConfig,
     prompt: PromptName,
     n_each: int,
@@ -49,12 +52,16 @@ def vary(
 ) -> list[PrivateVariant]:
     """Writes `n_each` texts from each source.
 
+    Of every text several drafts are written, and the usable one nearest to its abstraction is kept: a
+    small model wanders off. This compares only what the model read and wrote.
+
     Args:
         sources: abstractions or variants.
         model: writes the texts; may be remote only where the caller allows that.
-        config: prompt folder, lengths, sampling.
+        embedder: compares drafts with their abstraction.
+        config: prompt folder, lengths, drafts, sampling.
         prompt: `write` makes a text of an abstraction, `rewrite` a new version of a text, `public`
-            a text from labels and length alone (a baseline: it reads no source text).
+            a text from labels and length alone (a baseline: it reads no source text, and has one draft).
         n_each: texts a source.
         streams: experiment randomness.
         round_name: makes ids and random streams unique.
@@ -62,39 +69,61 @@ def vary(
     Returns:
         The variants in the order of the sources; texts may be empty or flawed (refinement judges).
     """
-    template = load_prompt(config.prompt, prompt)
-    openers = load_lines(config.prompt, "openers.txt")
+    n_drafts = 1 if prompt == "public" else config.n_drafts
     jobs = [(source, i) for source in sources for i in range(n_each)]
-    begins: list[str] = []
-    requests: list[TextRequest] = []
-    for source, i in jobs:
-        rng = streams.get(round_name, source.source_id, i)
-        n_words = _target_words(source.n_words, config, rng)
-        opener = openers[int(rng.integers(len(openers)))]
-        values = _values(source, opener=opener, n_words=n_words)
-        messages = template.fill(values)
-        begins.append(messages[-1].content if template.begins_reply else "")
-        requests.append(
-            TextRequest(
-                messages=messages,
-                max_tokens=int(n_words * _TOKENS_PER_WORD) + 16,
-                temperature=config.temperature,
-                top_k=config.top_k,
-                top_p=config.top_p,
-                seed=int(rng.integers(2**62)),
-            )
-        )
-    replies = model.complete(requests)
+    asked = [
+        _ask(source, streams.get(round_name, source.source_id, i, draft), config, prompt)
+        for source, i in jobs
+        for draft in range(n_drafts)
+    ]
+    replies = model.complete([request for _, request in asked])
+    texts = [tidy(begin + reply.text) for (begin, _), reply in zip(asked, replies, strict=True)]
+    drafts = [texts[start : start + n_drafts] for start in range(0, len(texts), n_drafts)]
+    kept = _nearest_drafts([source.summary for source, _ in jobs], drafts, embedder)
     return [
         PrivateVariant(
             variant_id=f"{source.record_id}/{round_name}.{i}",
             record_id=source.record_id,
-            text=tidy(begin + reply.text),
+            text=text,
             labels=source.labels,
             parent_id=source.source_id,
         )
-        for (source, i), begin, reply in zip(jobs, begins, replies, strict=True)
+        for (source, i), text in zip(jobs, kept, strict=True)
     ]
+
+
+def _ask(
+    source: PrivateSource, rng: np.random.Generator, config: WriteConfig, prompt: PromptName
+) -> tuple[str, TextRequest]:
+    template = load_prompt(config.prompt, prompt)
+    openers = load_lines(config.prompt, "openers.txt")
+    n_words = _target_words(source.n_words, config, rng)
+    messages = template.fill(
+        _values(source, opener=openers[int(rng.integers(len(openers)))], n_words=n_words)
+    )
+    request = TextRequest(
+        messages=messages,
+        max_tokens=int(n_words * _TOKENS_PER_WORD) + 16,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        seed=int(rng.integers(2**62)),
+    )
+    return messages[-1].content if template.begins_reply else "", request
+
+
+def _nearest_drafts(
+    summaries: Sequence[str], drafts: Sequence[Sequence[str]], embedder: Embedder
+) -> list[str]:
+    if all(len(group) == 1 for group in drafts):
+        return [group[0] for group in drafts]
+    usable = [[text for text in group if flaw_of(text, min_words=MIN_WORDS) is None] for group in drafts]
+    vectors = iter(embedder.embed([text for group in usable for text in group]))
+    kept = []
+    for summary, group, first in zip(embedder.embed(summaries), usable, drafts, strict=True):
+        nearness = [float(next(vectors) @ summary) for _ in group]
+        kept.append(group[int(np.argmax(nearness))] if group else first[0])
+    return kept
 
 
 def tidy(text: str) -> str:
@@ -111,6 +140,7 @@ def _values(source: PrivateSource, *, opener: str, n_words: int) -> dict[str, st
     labels = "".join(f"{name}: {value}. " for name, value in source.labels.items()).strip()
     return {
         "text": source.text,
+        "summary": source.summary,
         "labels": labels,
         "tone": source.tone,
         "words": str(n_words),
