@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_N := 50
 
 .PHONY: setup demo test prove check format bench lock clean
 
@@ -16,8 +17,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/rpsg models fetch
 	@touch $(READY)
 
-demo: $(READY)            ## RPSG on the sample posts
-	$(BIN)/python -m rpsg.demo
+demo: $(READY)            ## RPSG on the sample posts: the command a user would type
+	$(BIN)/rpsg run src/rpsg/samples/posts_train.jsonl --label-column topic -n $(DEMO_N)
 
 test: $(READY)            ## all tests, a small instance of each proof
 	$(BIN)/python -m pytest

@@ -16,9 +16,11 @@ from scipy.stats import t as student
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rpsg.data import read_corpus, sample_path
-from rpsg.llm.decoding import Decoder, Job, pack_linear_layers, use_slot_attention
+from rpsg.llm.decoding import Decoder
+from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
 from rpsg.llm.local import N_SLOTS
 from rpsg.llm.models import locate
+from rpsg.llm.sampling import Job
 
 N_PROMPTS, N_WORDS, N_NEW = 128, 62, 100
 TEMPERATURE, TOP_K, TOP_P = 1.0, 50, 0.95

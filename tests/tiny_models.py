@@ -74,6 +74,7 @@ WORDS = [
     "train",
     "phone",
     "letter",
+    ".",
 ]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 
@@ -116,6 +117,8 @@ def tiny_bart(folder: Path) -> Path:
     )  # fmt: skip
     model = BartForConditionalGeneration(config)
     model.generation_config.forced_eos_token_id = None
+    # Sentences end now and then: a text without a full stop counts as cut off.
+    model.final_logits_bias[0, size - 1] = 4.0
     return _save(model, folder)
 
 
@@ -168,13 +171,16 @@ def tiny_classifier(folder: Path, labels: dict[int, str] | None = None) -> Path:
     return _save(RobertaForSequenceClassification(config), folder)
 
 
-def tiny_gpt2(folder: Path) -> Path:
+def tiny_gpt2(folder: Path, *, positions: int = 64) -> Path:
     torch.manual_seed(6)
-    size = save_tokenizer(folder, limit=64)
+    size = save_tokenizer(folder, limit=positions)
     config = GPT2Config(
-        vocab_size=size, n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2
+        vocab_size=size, n_embd=32, n_layer=1, n_head=2, n_positions=positions, bos_token_id=1, eos_token_id=2
     )
-    return _save(GPT2LMHeadModel(config), folder)
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.transformer.ln_f.bias += 20.0 * model.transformer.wte.weight[size - 1]
+    return _save(model, folder)
 
 
 CHAT = (

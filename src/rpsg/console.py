@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -150,22 +151,24 @@ def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(model) for model in models], indent=2))
         return
-    table = Table("name", "kind", "licence", "MB", "sha256", "runs", "here")
+    # Narrow enough for 80 columns; --json has the whole checksums.
+    table = Table("name", "kind", "licence", "MB", "sha256", "runs", "here", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for model in models:
-        table.add_row(
-            model.name,
-            model.kind,
-            model.licence,
-            f"{model.size_bytes / 1e6:.0f}" if model.size_bytes else "",
-            model.sha256[:12],
-            model.trust,
-            "yes" if model.available else "no",
-        )
+        if model.sha256:
+            table.add_row(
+                model.name,
+                model.kind,
+                model.licence,
+                f"{model.size_bytes / 1e6:.0f}",
+                model.sha256[:12],
+                model.trust,
+                "yes" if model.available else "no",
+            )
     console = Console(highlight=False)
     console.print(table)
     for model in models:
-        if model.note:
-            console.print(f"{model.name}: {model.note}", markup=False)
+        kinds = "" if model.sha256 else f" ({model.kind})"
+        console.print(f"{model.name}{kinds}: {model.note}", markup=False)
 
 
 def print_checks(checks: "Sequence[Check]") -> None:

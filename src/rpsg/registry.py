@@ -35,18 +35,17 @@ def text_model(name: str, *, dtype: str = "auto", threads: int | None = None) ->
     if own is not None:
         return cast("TextModel", own())
     load = _load("rpsg.llm.local:LocalTextModel.load")
-    return cast("TextModel", load(_resolve("text", name), name=name, dtype=dtype, threads=threads))
+    return cast("TextModel", load(_resolve("text", name), name=_shown(name), dtype=dtype, threads=threads))
 
 
-def summariser(name: str) -> Summariser:
-    """Loads an encoder-decoder summariser."""
+def summariser(name: str, *, max_tokens: int) -> Summariser:
+    """Loads an encoder-decoder summariser whose summaries have at most `max_tokens`."""
     own = _find("summariser", name)
     if own is not None:
         return cast("Summariser", own())
-    return cast(
-        "Summariser",
-        _load("rpsg.llm.seq2seq:Seq2SeqSummariser.load")(_resolve("summariser", name), name=name),
-    )
+    settings = _load("rpsg.llm.seq2seq:BeamSettings.of_length")(max_tokens)
+    load = _load("rpsg.llm.seq2seq:Seq2SeqSummariser.load")
+    return cast("Summariser", load(_resolve("summariser", name), name=_shown(name), settings=settings))
 
 
 def is_summariser(name: str) -> bool:
@@ -65,7 +64,8 @@ def embedder(name: str) -> Embedder:
     if own is not None:
         return cast("Embedder", own())
     return cast(
-        "Embedder", _load("rpsg.llm.embed:TransformerEmbedder.load")(_resolve("embedder", name), name=name)
+        "Embedder",
+        _load("rpsg.llm.embed:TransformerEmbedder.load")(_resolve("embedder", name), name=_shown(name)),
     )
 
 
@@ -76,7 +76,7 @@ def sentiment_model(name: str) -> SentimentModel:
         return cast("SentimentModel", own())
     return cast(
         "SentimentModel",
-        _load("rpsg.llm.sentiment:TransformerSentiment.load")(_resolve("sentiment", name), name=name),
+        _load("rpsg.llm.sentiment:TransformerSentiment.load")(_resolve("sentiment", name), name=_shown(name)),
     )
 
 
@@ -118,3 +118,8 @@ def _load(target: str) -> Callable[..., object]:
 
 def _resolve(kind: str, name: str) -> Path:
     return cast("Path", _load("rpsg.llm.models:resolve")(kind, name))
+
+
+def _shown(name: str) -> str:
+    # A model's name is released with the privacy card; where it lay on this machine is nobody's business.
+    return name if name.count("/") == 1 and not Path(name).is_dir() else Path(name).name

@@ -48,7 +48,9 @@ def publish(
         documents={
             "privacy_card.json": json.dumps(page, indent=2) + "\n",
             "privacy_card.md": card.render_markdown(page),
-            "README.md": _data_card(config, corpus, texts, statement=str(page["statement"])),
+            "README.md": _data_card(
+                config, corpus, texts, writer=session.models.writer.name, statement=str(page["statement"])
+            ),
         },
     )
     folder.write_private(
@@ -121,13 +123,13 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
 
 
 def _data_card(
-    config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, statement: str
+    config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
 ) -> str:
     columns = ["id", "text", *corpus.label_columns]
     files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
     return (
         f"# Synthetic texts\n\n**{statement}**\n\n"
-        f"{len(texts)} texts written by a language model (`{config.models.write}`), none by a person. "
+        f"{len(texts)} texts written by a language model (`{writer}`), none by a person. "
         f"Files: {files}; columns: {', '.join(columns)}. Ids are random and row order is shuffled.\n\n"
         "What they state as fact is invented or distorted: use them to develop and test software and "
         "methods, not to learn about any person. privacy_card.md says what protects the private texts "

@@ -141,7 +141,7 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
     require_local(writer.name, writer.trust, task="writing from summaries of private text")
     summariser: Summariser
     if registry.is_summariser(names.abstract):
-        model = registry.summariser(names.abstract)
+        model = registry.summariser(names.abstract, max_tokens=config.abstract.max_tokens)
         summariser = StoredSummariser(
             model, store, chunk_size=size, settings=settings, on_progress=on_progress
         )

@@ -7,7 +7,9 @@ import torch
 from scipy import stats
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from rpsg.llm.decoding import Decoder, Job, _sample, pack_linear_layers, use_slot_attention
+from rpsg.llm.decoding import Decoder
+from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
+from rpsg.llm.sampling import Job, sample
 from tiny_models import tiny_gpt2, tiny_llama
 
 NO_STOPS: frozenset[int] = frozenset()
@@ -55,6 +57,24 @@ def test_greedy_equals_the_plain_forward_pass(folder: Path, shared: int, n_slots
     model = load(folder, ours=False)
     for i, (prompt, done) in enumerate(zip(given, jobs, strict=True)):
         assert done.written == greedy(model, prompt, 5 + i % 9)
+
+
+def test_equal_prompts_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [prompt for prompt in prompts(5, longest=9) for _ in range(4)]
+    model = load(folder)
+    read: list[int] = []
+    forward = model.forward
+
+    def counted(*, input_ids: torch.Tensor, **options: object) -> object:
+        read.append(input_ids.numel() if input_ids.shape[1] > 1 else 0)
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    jobs = [job(prompt, n=6) for prompt in given]
+    Decoder(model, n_slots=32).run(jobs)
+    assert sum(read) <= 5 * 9
+    plain = load(folder, ours=False)
+    assert [done.written for done in jobs] == [greedy(plain, prompt, 6) for prompt in given]
 
 
 def test_the_cache_grows_and_shrinks(folder: Path) -> None:
@@ -148,7 +168,7 @@ def test_sampling_follows_its_law(temperature: float, top_k: int, top_p: float, 
         for i in range(n)
     ]
     rows = torch.tensor(logits, dtype=torch.float32).expand(n, -1).contiguous()
-    drawn = Counter(_sample(rows, jobs).tolist())
+    drawn = Counter(sample(rows, jobs).tolist())
     expected = law(logits.tolist(), temperature=temperature, top_k=top_k, top_p=top_p)
     expected = {token: chance for token, chance in expected.items() if chance > 1e-6}
     assert set(drawn) <= set(expected)
@@ -160,4 +180,4 @@ def test_sampling_follows_its_law(temperature: float, top_k: int, top_p: float, 
 def test_greedy_rows_and_sampled_rows_share_a_batch() -> None:
     logits = torch.randn(2, 50)
     jobs = [job([1]), job([1], temperature=1.0)]
-    assert int(_sample(logits, jobs)[0]) == int(logits[0].argmax())
+    assert int(sample(logits, jobs)[0]) == int(logits[0].argmax())

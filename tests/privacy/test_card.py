@@ -46,14 +46,18 @@ def test_wording_of_none() -> None:
 
 def test_wording_of_selection() -> None:
     text = statement(guarantee="selection", epsilon=4.0, n_candidates=5, has_units=True)
-    assert text == (
+    base = (
         "No end-to-end differential privacy. Each output is an LLM rewrite of an automatically written "
         "summary of one private record. Noise chooses which of at most 5 summaries is used; conditional on "
         "them the choice is 4-DP (pure, replace-one). This does not limit what the summary, the rewrite, "
         "the vote or the filters reveal."
     )
+    assert (
+        text
+        == f"{base} The unit is one record: for a person with m records in use it is m times this epsilon."
+    )
     without = statement(guarantee="selection", epsilon=4.0, n_candidates=5, has_units=False)
-    assert without == f"{text} The unit is one record, not one person."
+    assert without == f"{base} The unit is one record, not one person."
 
 
 @pytest.mark.parametrize("guarantee", ["none", "selection"])

@@ -4,6 +4,8 @@ import numpy as np
 
 from rpsg.types import FloatArray
 
+_PARTNERS = 32
+
 
 def frechet_distance(real: FloatArray, synthetic: FloatArray) -> float:
     """Frechet distance between Gaussians fitted to two sets of embeddings.
@@ -30,15 +32,15 @@ def frechet_distance(real: FloatArray, synthetic: FloatArray) -> float:
 def cosine_to_seed(
     seeds: FloatArray, synthetic: FloatArray, *, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Median cosine of each text to its own seed, and to another seed drawn at random.
+    """Median cosine of each text to its own seed, and to other seeds drawn at random.
 
     Args:
         seeds: unit vectors, row i is the seed of row i of `synthetic`; shape (n, d), n >= 2.
         synthetic: unit vectors, shape (n, d).
-        rng: draws the other seeds.
+        rng: pairs every text with up to 32 other seeds.
     """
     n = len(seeds)
-    others = (np.arange(n) + rng.integers(1, n, size=n)) % n
+    shifts = rng.choice(np.arange(1, n), size=min(n - 1, _PARTNERS), replace=False)
     own = np.sum(seeds * synthetic, axis=1)
-    other = np.sum(seeds[others] * synthetic, axis=1)
-    return float(np.median(own)), float(np.median(other))
+    other = [np.sum(np.roll(seeds, shift, axis=0) * synthetic, axis=1) for shift in shifts]
+    return float(np.median(own)), float(np.median(np.concatenate(other)))

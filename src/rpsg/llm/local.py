@@ -56,7 +56,7 @@ class LocalTextModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from rpsg.llm.decoding import pack_linear_layers, use_slot_attention
+        from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -85,7 +85,7 @@ class LocalTextModel:
         Raises:
             ModelError: a prompt with its reply is longer than the model's context.
         """
-        from rpsg.llm.decoding import Job
+        from rpsg.llm.sampling import Job
 
         jobs = [
             Job(

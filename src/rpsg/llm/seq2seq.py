@@ -6,7 +6,7 @@ tokens that earlier groups chose in that step. What is still missing is sampled.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -46,6 +46,16 @@ class BeamSettings:
     top_k: int = 50
     top_p: float = 0.92
     texts_at_once: int = 4
+
+    @classmethod
+    def of_length(cls, max_tokens: int) -> Self:
+        """Returns the default search with summaries of a third of `max_tokens` at least."""
+        return cls(min_tokens=max_tokens // 3, max_tokens=max_tokens)
+
+    def within(self, max_tokens: int) -> Self:
+        """Returns these settings with summaries of at most `max_tokens`."""
+        most = min(self.max_tokens, max_tokens)
+        return replace(self, max_tokens=most, min_tokens=min(self.min_tokens, most // 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +137,11 @@ class Seq2SeqSummariser:
     def load(cls, path: Path, *, name: str, settings: BeamSettings | None = None) -> Self:
         """Loads a model from a folder with safetensors, in float32.
 
+        Args:
+            path: the folder.
+            name: what to call the model.
+            settings: of the search; no summary gets longer than the decoder's positions.
+
         Raises:
             ModelUnavailable: the folder does not hold an encoder-decoder model.
         """
@@ -147,7 +162,7 @@ class Seq2SeqSummariser:
             name,
             model,
             tokenizer,
-            settings=settings or BeamSettings(),
+            settings=(settings or BeamSettings()).within(positions),
             source_tokens=min(positions, int(tokenizer.model_max_length)),
         )
 

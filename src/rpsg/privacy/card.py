@@ -50,7 +50,11 @@ def statement(*, guarantee: Guarantee, epsilon: float | None, n_candidates: int,
         )
     if guarantee != "selection" or epsilon is None:
         raise ConfigError(f"there is no statement for guarantee {guarantee!r} with epsilon {epsilon}")
-    unit = "" if has_units else " The unit is one record, not one person."
+    unit = (
+        " The unit is one record: for a person with m records in use it is m times this epsilon."
+        if has_units
+        else " The unit is one record, not one person."
+    )
     return (
         "No end-to-end differential privacy. Each output is an LLM rewrite of an automatically written "
         f"summary of one private record. Noise chooses which of at most {n_candidates} summaries is used; "
@@ -102,7 +106,7 @@ def build_card(
         "statement": text if secure else f"Not private: this run used fixed test noise. {text}",
         "guarantee": guarantee,
         "secure_noise": secure,
-        "unit": "one person or unit named by the data" if has_units else "one record, not one person",
+        "unit": "one record; a person may own several" if has_units else "one record, not one person",
         "released_texts": "no finite epsilon: the texts as a whole are not protected by noise",
         "releases": [_line(line, delta) for line in lines],
         "data_flow": [asdict(flow) for flow in flows],

@@ -83,8 +83,8 @@ def abstract(
 ) -> PrivateAbstractions:
     """Writes up to K distinct summaries of every record.
 
-    A record left with fewer than K usable summaries is tried again, at most twice; one left with
-    none is dropped with a reason.
+    A record left with fewer than K usable summaries is tried again, at most twice and with half as
+    many samples; one left with none is dropped with a reason.
 
     Args:
         records: the seeds.
@@ -110,7 +110,8 @@ def abstract(
             break
         hints = [_hint(notes[record.record_id].tone) for record in waiting]
         seeds = [streams.key(STAGE, record.record_id, attempt) for record in waiting]
-        drafts = _write(waiting, summariser, hints, seeds, n=config.n_samples)
+        n_samples = config.n_samples if attempt == 0 else -(-config.n_samples // 2)
+        drafts = _write(waiting, summariser, hints, seeds, n=n_samples)
         flaws = _screen(waiting, drafts, notes, languages, config)
         for record, texts, reasons in zip(waiting, drafts, flaws, strict=True):
             for i, (text, reason) in enumerate(zip(texts, reasons, strict=True)):

@@ -1,7 +1,7 @@
 """Variants: an LLM writes realistic texts from abstractions, and rewrites survivors (steps 4 and 6)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,9 +72,9 @@ def vary(
     n_drafts = 1 if prompt == "public" else config.n_drafts
     jobs = [(source, i) for source in sources for i in range(n_each)]
     asked = [
-        _ask(source, streams.get(round_name, source.source_id, i, draft), config, prompt)
+        request
         for source, i in jobs
-        for draft in range(n_drafts)
+        for request in _ask(source, streams.get(round_name, source.source_id, i), config, prompt, n_drafts)
     ]
     replies = model.complete([request for _, request in asked])
     texts = [tidy(begin + reply.text) for (begin, _), reply in zip(asked, replies, strict=True)]
@@ -93,8 +93,9 @@ def vary(
 
 
 def _ask(
-    source: PrivateSource, rng: np.random.Generator, config: WriteConfig, prompt: PromptName
-) -> tuple[str, TextRequest]:
+    source: PrivateSource, rng: np.random.Generator, config: WriteConfig, prompt: PromptName, n_drafts: int
+) -> list[tuple[str, TextRequest]]:
+    # The drafts of a text share their prompt, which the decoder then reads once.
     template = load_prompt(config.prompt, prompt)
     openers = load_lines(config.prompt, "openers.txt")
     n_words = _target_words(source.n_words, config, rng)
@@ -107,9 +108,9 @@ def _ask(
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
-        seed=int(rng.integers(2**62)),
     )
-    return messages[-1].content if template.begins_reply else "", request
+    begin = messages[-1].content if template.begins_reply else ""
+    return [(begin, replace(request, seed=int(rng.integers(2**62)))) for _ in range(n_drafts)]
 
 
 def _nearest_drafts(

@@ -1,0 +1,127 @@
+"""A preallocated key-value cache whose rows are slots that sequences enter and leave."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+_CAPACITY_STEP = 32
+
+
+class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Keys and values of one layer, one row a slot, each row filled up to its own length.
+
+    Keys are stored transposed, (slots, heads, width of a head, positions), as the product with a
+    single query reads them. The matrix kernel copies what is not dense, so all positions are handed
+    out, and their number follows the longest sequence.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, cache: "SlotCache") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._cache = cache
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Takes memory for the longest sequences that may come."""
+        slots, most = self._cache.n_slots, self._cache.most
+        self._key_room = key_states.new_empty(slots * key_states[0, :, 0].numel() * most)
+        self._value_room = value_states.new_empty(slots * value_states[0, :, 0].numel() * most)
+        self._heads = key_states.shape[1]
+        self._take_room(self._cache.capacity)
+        self.keys.zero_()
+        self.values.zero_()
+
+    def resize(self, capacity: int) -> None:
+        """Changes the number of positions and keeps what fits."""
+        # Within memory that is already mapped: fresh pages cost more than the copy.
+        kept = min(capacity, self._cache.capacity)
+        keys, values = self.keys[..., :kept].clone(), self.values[:, :, :kept].clone()
+        self._take_room(capacity)
+        self.keys[..., :kept], self.values[:, :, :kept] = keys, values
+        self.keys[..., kept:], self.values[:, :, kept:] = 0, 0
+
+    def _take_room(self, capacity: int) -> None:
+        slots, heads, most = self._cache.n_slots, self._heads, self._cache.most
+        n_keys, n_values = (len(room) // most * capacity for room in (self._key_room, self._value_room))
+        self.keys = self._key_room[:n_keys].view(slots, heads, -1, capacity)
+        self.values = self._value_room[:n_values].view(slots, heads, capacity, -1)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores the state of one new token a row; returns all of those rows."""
+        n, cache = key_states.shape[0], self._cache
+        self.keys[cache.rows[:n], :, :, cache.positions[:n]] = key_states[:, :, 0]
+        self.values[cache.rows[:n], :, cache.positions[:n]] = value_states[:, :, 0]
+        return self.keys[:n].transpose(2, 3), self.values[:n]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Positions to be masked, and where they begin."""
+        del query_length
+        return self._cache.capacity, 0
+
+    def get_seq_length(self) -> int:
+        """Positions before the new token."""
+        return self._cache.capacity - 1
+
+    def get_max_length(self) -> int:
+        """Positions there are."""
+        return self._cache.capacity
+
+
+class SlotCache(Cache):
+    """A cache whose row i holds the sequence in slot i; `positions` is each one's last position."""
+
+    def __init__(self, n_layers: int, n_slots: int, longest: int) -> None:
+        self.n_slots = n_slots
+        self.most = _round_up(longest)
+        self.capacity = 0
+        self.rows = torch.arange(n_slots)
+        self.positions = torch.zeros(n_slots, dtype=torch.long)
+        self.slot_layers = [SlotLayer(self) for _ in range(n_layers)]
+        super().__init__(layers=list(self.slot_layers))
+
+    def fit(self, width: int) -> None:
+        """Makes room for `width` positions and gives back what is far more."""
+        if self.capacity - 2 * _CAPACITY_STEP <= width <= self.capacity:
+            return
+        capacity = _round_up(width)
+        for layer in self.slot_layers:
+            if layer.keys is not None:
+                layer.resize(capacity)
+        self.capacity = capacity
+
+    def fill(self, first: int, prefilled: DynamicCache, rows: torch.Tensor, lengths: Sequence[int]) -> None:
+        """Copies prompts read with right padding into slots: row `rows[i]` into slot `first + i`."""
+        end = first + len(lengths)
+        self.fit(max([*lengths, *(self.positions[:first] + 1).tolist()]))
+        for layer, source in zip(self.slot_layers, prefilled.layers, strict=True):
+            keys, values = states_of(source)
+            if layer.keys is None:
+                layer.lazy_initialization(keys, values)
+            width = keys.shape[2]
+            layer.keys[first:end, ..., :width] = keys.transpose(2, 3)[rows]
+            layer.values[first:end, :, :width] = values[rows]
+        self.positions[first:end] = torch.tensor(lengths) - 1
+
+    def move(self, source: int, target: int) -> None:
+        """Moves a sequence to another slot."""
+        length = int(self.positions[source]) + 1
+        for layer in self.slot_layers:
+            layer.keys[target, ..., :length] = layer.keys[source, ..., :length]
+            layer.values[target, :, :length] = layer.values[source, :, :length]
+        self.positions[target] = self.positions[source]
+
+
+def _round_up(width: int) -> int:
+    return -(-width // _CAPACITY_STEP) * _CAPACITY_STEP
+
+
+def states_of(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the keys and values of a layer of any cache."""
+    attention = cast("CacheLayerMixin", layer)
+    return cast("torch.Tensor", attention.keys), cast("torch.Tensor", attention.values)
