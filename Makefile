@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEMO_N := 50
+DEMO_N := 30
 
 .PHONY: setup demo test prove check format bench lock clean
 

@@ -50,6 +50,8 @@ def test_word_runs_ignore_case_and_punctuation() -> None:
         ("Too short.", "too short"),
         ("Here is the rewritten text you asked for, in the first person.", "meta text"),
         ("I went to [insert name] to ask about the rent and they said no.", "meta text"),
+        ("Dear [Customer's Name], I write about the parcel that never came.", "meta text"),
+        ("I was born on [DATE_OF_BIRTH] and moved to [LOCATION] last year.", None),
         ("I lost my job and then the car broke down and", "cut off"),
         ("I am sad today. I am sad today. I am sad today. I am sad today.", "repetition"),
         ("Here we go again: the landlord raised the rent and I cannot pay.", None),

@@ -70,18 +70,19 @@ class AbstractConfig(SamplingConfig):
     prompt: str = Field("posts", description="posts, abstracts, or the path of your own prompt folder")
     n_candidates: Annotated[int, Field(ge=1, le=20)] = Field(5, description="K: the choice is among these")
     n_samples: Annotated[int, Field(ge=1, le=100)] = Field(8, description="written before screening")
-    max_tokens: Count = 110
+    max_tokens: Count = 80
     min_words: Count = 12
     copied_run: Count = Field(
         8, description="a summary sharing so many words in a row with its source is redone"
     )
-    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.7
+    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.5
 
 
 class WriteConfig(SamplingConfig):
     """LLM variants, first and second round."""
 
     prompt: str = "posts"
+    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.8
     n_variants: Count = Field(2, description="texts written from one abstraction before the vote")
     n_drafts: Count = Field(3, description="written for each text; the nearest to its source is kept")
     rewrite: bool = Field(True, description="write every survivor of the vote once more")

@@ -152,7 +152,9 @@ def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:
         print(json.dumps([asdict(model) for model in models], indent=2))
         return
     # Narrow enough for 80 columns; --json has the whole checksums.
-    table = Table("name", "kind", "licence", "MB", "sha256", "runs", "here", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        "name", "kind", "licence", "MB", "sha256", "runs", "here", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for model in models:
         if model.sha256:
             table.add_row(

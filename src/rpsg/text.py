@@ -21,8 +21,10 @@ _META = re.compile(
     r"|\bas an ai\b|\blanguage model\b|\bword count\b|\bfirst[- ]person (?:post|passage|account)\b"
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
     r" (?:above|says|describes|is about)\b"
-    r"|\brewritten (?:version|post|text)\b"
-    r"|\[(?:insert|your|name|date|city|company|location)[^\]]*\]"
+    r"|\brewritten (?:version|post|text)\b|\brewrite (?:it|this|the)\b|\bpolished version\b"
+    r"|\bthis (?:person|character)['’]s (?:story|post)\b"
+    # A placeholder of a letter template, but not a tag that stands for a removed detail.
+    r"|\[(?!(?-i:[A-Z_]+)\])(?:insert|your|name|date|city|company|location|customer|client|recipient)[^\]]*\]"
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
     re.IGNORECASE | re.MULTILINE,
 )
