@@ -60,7 +60,7 @@ def test_labels_go_from_seed_to_release(tmp_path: Path, corpus: PrivateCorpus) -
     by_id = {record.record_id: record for record in corpus.records}
     rows = json.loads(
         sqlite3.connect(result.folder / "private/ledger.sqlite")
-        .execute("SELECT result FROM lines WHERE label = 'texts'")
+        .execute("SELECT result FROM entries WHERE label = 'texts'")
         .fetchone()[0]
     )
     for row, text in zip(rows, result.texts, strict=True):
@@ -95,7 +95,7 @@ def test_the_statement_is_everywhere_the_same(tmp_path: Path, corpus: PrivateCor
     assert result.statement in (result.folder / "release/README.md").read_text()
     assert statement_of(settings, corpus).startswith(result.statement)
     assert "2-DP (pure, replace-one)" in result.statement
-    assert [line["mechanism"] for line in page["releases"]][:2] == ["NoisyMax", "GaussianVotes"]
+    assert [line["mechanism"] for line in page["releases"]][:2] == ["NoisyMax", "GaussianSum"]
 
 
 def test_nothing_of_a_private_text_leaves_the_private_folder(
@@ -178,11 +178,13 @@ def test_refill_takes_unused_seeds_and_never_draws_twice(tmp_path: Path, corpus:
     settings = config(tmp_path / "run", guarantee="selection", n=n - 5)
     result = run(settings, corpus)
     db = sqlite3.connect(result.folder / "private/ledger.sqlite")
-    drawn = [row[0] for row in db.execute("SELECT record_id FROM drawn")]
+    drawn = [row[0] for row in db.execute("SELECT record_id FROM claimed")]
     assert len(drawn) == len(set(drawn)) <= n
-    labels = [row[0] for row in db.execute("SELECT label FROM lines ORDER BY line_id")]
+    labels = [
+        row[0] for row in db.execute("SELECT label FROM entries WHERE kind = 'release' ORDER BY entry_id")
+    ]
     assert labels.count("vote") == 1 and labels[-1] == "texts"
-    rows = json.loads(db.execute("SELECT result FROM lines WHERE label = 'texts'").fetchone()[0])
+    rows = json.loads(db.execute("SELECT result FROM entries WHERE label = 'texts'").fetchone()[0])
     # One text a seed: a record never serves twice.
     seeds = [row["variant_id"].split("/")[0] for row in rows]
     assert len(seeds) == len(set(seeds)) == len(result.texts)

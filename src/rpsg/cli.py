@@ -1,9 +1,12 @@
 """The command line. It reads options, calls the library and prints; nothing else."""
 
 import json
+import os
 import sys
+import traceback
 from importlib.resources import files
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+SHOW_MESSAGES = "RPSG_SHOW_MESSAGES"
 
 app = typer.Typer(
     name="rpsg",
@@ -28,6 +32,10 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Models: which are available, and fetching the embedded ones.")
 app.add_typer(models_app, name="models")
+budget_app = typer.Typer(help="Data budgets: what all runs on the same people may cost together.")
+app.add_typer(budget_app, name="budget")
+card_app = typer.Typer(help="Privacy cards: check one, sign one.")
+app.add_typer(card_app, name="card")
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -64,6 +72,23 @@ def validate(
 
 
 @app.command()
+def plan(
+    config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="rpsg.yaml")],
+    as_json: Json = False,
+) -> None:
+    """Print the ledger of a run in advance: each release, its noise, its cost. Spends nothing."""
+    from rpsg import pipeline
+    from rpsg.config import RunConfig
+    from rpsg.console import print_ledger_plan
+    from rpsg.plan import plan_ledger
+
+    config = RunConfig.load(config_file)
+    corpus = pipeline.load_corpus(config)
+    sizes = pipeline.plan(config, corpus)
+    print_ledger_plan(config, corpus, plan_ledger(config, sizes), as_json=as_json)
+
+
+@app.command()
 def run(
     source: Annotated[Path, typer.Argument(metavar="CONFIG_OR_DATA", help="rpsg.yaml, or a data file.")],
     text_column: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
@@ -81,6 +106,9 @@ def run(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")
     ] = None,
+    outside_budget: Annotated[
+        bool, typer.Option("--outside-budget", help="Run although the data's budget cannot be charged.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -98,6 +126,7 @@ def run(
         "seed": seed,
         "output.folder": str(output) if output else None,
         "output.formats": output_format,
+        "outside_budget": outside_budget or None,
     }
     _execute(_build_config(source, options, setting or []), quiet=quiet, as_json=as_json)
 
@@ -137,6 +166,85 @@ def fetch() -> None:
 
     fetch_models()
     print_models(list_models(), as_json=False)
+
+
+@budget_app.command("init")
+def budget_init(
+    data_file: Annotated[Path, typer.Argument(metavar="DATA", help="The file with the private texts.")],
+    epsilon: Annotated[float, typer.Option(help="Most that all runs on these people may cost.")],
+    delta: Annotated[float, typer.Option(help="At this delta; below one over the number of people.")] = 1e-6,
+    text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
+    unit_column: Annotated[str | None, typer.Option(help="Column naming the person to protect.")] = None,
+) -> None:
+    """Give data a privacy budget that all later runs on the same people are charged to."""
+    from rpsg.data import read_corpus
+    from rpsg.privacy.budget import Budget
+
+    corpus = read_corpus(data_file, text_column=text_column, unit_column=unit_column)
+    budget = Budget.create(corpus, name=data_file.name, epsilon=epsilon, delta=delta)
+    typer.echo(
+        f"Budget of {budget.name}: epsilon {epsilon:g} at delta {delta:g}. It is kept in {budget.path}"
+    )
+
+
+@budget_app.command("show")
+def budget_show(as_json: Json = False) -> None:
+    """Show every data budget of this user and what was spent."""
+    from rpsg.console import print_budgets
+    from rpsg.privacy.budget import all_budgets
+
+    print_budgets([budget.state() for budget in all_budgets()], as_json=as_json)
+
+
+@card_app.command("check")
+def card_check(
+    card_file: Annotated[Path, typer.Argument(metavar="FILE", help="A privacy_card.json.")],
+    ledger: Annotated[Path | None, typer.Option(metavar="RUN_FOLDER", help="Compare with this run.")] = None,
+    public_key: Annotated[str | None, typer.Option(help="Demand a signature by this key (hex).")] = None,
+) -> None:
+    """Build a card again from its lines and say whether it holds."""
+    from rpsg.privacy.card_file import check_card
+    from rpsg.privacy.ledger import read_lines
+    from rpsg.rundir import RunDir
+
+    lines = read_lines(RunDir.open(ledger).ledger) if ledger else None
+    problems = check_card(card_file, ledger_lines=lines, public_key=public_key)
+    if problems:
+        raise ConfigError(f"{card_file} does not hold: {'; '.join(problems)}")
+    typer.echo(f"{card_file} holds: its figures and words follow from its lines.")
+    if not (ledger or public_key):
+        typer.echo(
+            "Not checked: whether a line was left out. For that: --ledger RUN_FOLDER or --public-key KEY."
+        )
+
+
+@card_app.command("keygen")
+def card_keygen(
+    key_file: Annotated[Path, typer.Argument(metavar="KEY_FILE", help="The file to write; keep it secret.")],
+) -> None:
+    """Make a signing key (Ed25519) and print its public key."""
+    from rpsg.privacy.card_file import new_key
+
+    typer.echo(f"Public key: {new_key(key_file)}")
+
+
+@card_app.command("sign")
+def card_sign(
+    card_file: Annotated[Path, typer.Argument(metavar="FILE", help="A privacy_card.json.")],
+    key: Annotated[Path, typer.Option(help="The key file of: rpsg card keygen.")],
+) -> None:
+    """Check a card and sign it in place; any later edit fails the check."""
+    from rpsg.privacy.card_file import sign_card
+
+    typer.echo(f"Signed {card_file}. Public key: {sign_card(card_file, key)}")
+
+
+@card_app.command("schema")
+def card_schema() -> None:
+    """Print the JSON schema of a card."""
+    from rpsg.privacy.card_file import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
 
 
 @app.command()
@@ -196,8 +304,19 @@ def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:
     print_result(result, quiet=quiet, as_json=as_json)
 
 
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # A message of Python or of a library may quote what it was given: a record's id, a piece of text.
+    message = f"message withheld, because it may quote private text; {SHOW_MESSAGES}=1 shows it. "
+    message += "This is a bug of rpsg: please report the lines above"
+    if os.environ.get(SHOW_MESSAGES):
+        message = str(error)
+    lines = "".join(traceback.format_tb(trace))
+    typer.echo(f"Traceback (most recent call last):\n{lines}{kind.__name__}: {message}", err=True)
+
+
 def main() -> NoReturn:
     """Entry point: errors raised on purpose become one message and exit status 2."""
+    sys.excepthook = _show_bug
     try:
         app(standalone_mode=True)
     except RpsgError as error:

@@ -145,7 +145,11 @@ class RunConfig(_Section):
     preset: PresetName = "small-cpu"
     guarantee: Guarantee = "selection"
     epsilon: Positive | None = Field(None, description="default 4; has no meaning with guarantee none")
-    delta: Share = Field(1e-6, description="of the vote's noise")
+    delta: Share = Field(1e-6, description="of the vote's noise; never computed from the data")
+    n_units_bound: Count | None = Field(
+        None, description="most people there can be, by what is public; delta must be below 1 over it"
+    )
+    outside_budget: bool = Field(False, description="run although the data budget cannot be charged")
     n: Count | None = Field(None, description="texts wanted; default 70 % of the usable records")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of sampling, never of privacy noise")
     data: DataConfig = DataConfig()
@@ -173,6 +177,11 @@ class RunConfig(_Section):
             )
         if self.guarantee == "selection" and self.epsilon is None:
             object.__setattr__(self, "epsilon", DEFAULT_EPSILON)
+        if self.n_units_bound is not None and self.delta * self.n_units_bound >= 1:
+            raise ValueError(
+                f"delta {self.delta:g} must be below 1/n_units_bound = {1 / self.n_units_bound:g}: at that "
+                "delta one person's whole text may be published; a tenth of it or less is usual"
+            )
         return self
 
     @classmethod
@@ -271,6 +280,8 @@ def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, 
 def _explain(item: object) -> str:
     error = dict(item)  # type: ignore[call-overload]
     name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden" and "noise" in str(error["loc"][-1]):
+        return f"unknown configuration key {name!r}; privacy noise is never seeded or set by hand"
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rpsg.config import RunConfig
     from rpsg.doctor import Check
     from rpsg.llm.models import ModelInfo
-    from rpsg.plan import Plan
+    from rpsg.plan import Plan, PlannedLine
+    from rpsg.privacy.budget import BudgetState
     from rpsg.result import RunResult
     from rpsg.types import PrivateCorpus
 
@@ -121,6 +122,47 @@ def print_plan(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan", *, as
         return
     print_statement(config, corpus, plan)
     print("Configuration and data are fine. Nothing was spent.")
+
+
+def print_ledger_plan(
+    config: "RunConfig", corpus: "PrivateCorpus", lines: "Sequence[PlannedLine]", *, as_json: bool
+) -> None:
+    """Prints the ledger of a run that is not started."""
+    from rpsg.pipeline import statement_of
+
+    if as_json:
+        rows = [asdict(line) for line in lines]
+        print(json.dumps({"statement": statement_of(config, corpus), "releases": rows}, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n")
+    table = Table("release", "cost", "signal", box=SIMPLE_HEAD)
+    for line in lines:
+        table.add_row(line.release, line.cost, line.signal)
+    console.print(table)
+    for line in lines:
+        if line.warning:
+            console.print(f"warning: {line.release}: {line.warning}", markup=False)
+    print("Nothing was spent.")
+
+
+def print_budgets(budgets: "Sequence[BudgetState]", *, as_json: bool) -> None:
+    """Prints data budgets and what was spent."""
+    if as_json:
+        from rpsg.privacy.budget import to_json
+
+        print(to_json(budgets))
+        return
+    if not budgets:
+        print("There is no data budget; make one with: rpsg budget init DATA --epsilon 8 --delta 1e-6")
+        return
+    table = Table("data", "spent epsilon", "of", "at delta", "runs", "outside", box=SIMPLE_HEAD)
+    for item in budgets:
+        spent = f"{item.spent_epsilon:.4g}"
+        table.add_row(
+            item.name, spent, f"{item.epsilon:g}", f"{item.delta:g}", str(item.n_runs), str(item.n_outside)
+        )
+    Console(highlight=False).print(table)
 
 
 def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
 from rpsg.llm.language import detect_languages
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, make_plan
-from rpsg.privacy import card
+from rpsg.privacy import budget, card
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
@@ -48,12 +48,17 @@ def run(
     Raises:
         ConfigError: more texts are wanted than there are seeds.
         RunDirError: the folder holds another run.
+        BudgetExceeded: the data have a budget, which cannot be charged in these modes.
+        PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
     config = with_folder(config)
     pool, calibration = _split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
+    if not config.outside_budget:
+        budget.refuse_uncharged(corpus)
     folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
     with open_session(config, folder, on_progress, noise=noise) as session:
+        session.n_outside = budget.note_outside(corpus, folder.run_id)
         by_id = {record.record_id: record for record in pool.records}
         queue = [by_id[name] for name in data.sample_seeds(pool, session.streams.get("seeds"))]
         seeds, unused = queue[: sizes.n_seeds], queue[sizes.n_seeds :]

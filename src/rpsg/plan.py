@@ -1,10 +1,12 @@
-"""What a run would do, from public settings and the size of the data; spends nothing."""
+"""What a run would do and release, from public settings and the size of the data; spends nothing."""
 
 import math
 from dataclasses import dataclass
 
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, DataError
+from rpsg.privacy.accounting import calibrate_gaussian, gaussian_epsilon, round_up
+from rpsg.privacy.choice import permute_and_flip_best
 
 CALIBRATION_SHARE = 0.2
 CALIBRATION_MAX = 500
@@ -36,6 +38,23 @@ class Plan:
     filters_on: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLine:
+    """A line of the ledger in advance.
+
+    Attributes:
+        release: its label; refill rounds add lines of the same kind for other records.
+        cost: what it costs.
+        signal: what can be told from noise.
+        warning: what is wrong with it and what would help; "" when nothing is.
+    """
+
+    release: str
+    cost: str
+    signal: str
+    warning: str = ""
+
+
 def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:
     """Computes the sizes of a run.
 
@@ -58,4 +77,73 @@ def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:
         n_wanted=n_wanted,
         n_seeds=min(n_pool, math.ceil(SEEDS_PER_TEXT * n_wanted)),
         filters_on=n_calibration >= CALIBRATION_MIN,
+    )
+
+
+def vote_noise(epsilon: float, delta: float) -> float:
+    """Returns the noise multiplier of the one vote of a run: a function of public settings alone."""
+    return calibrate_gaussian(epsilon, delta)
+
+
+def plan_ledger(config: RunConfig, sizes: Plan) -> list[PlannedLine]:
+    """Lists what a run would release, what each line costs, and whether it is more than noise."""
+    lines = [_plan_choice(config)]
+    if config.vote.enabled:
+        lines.append(_plan_vote(config, sizes))
+    lines.append(
+        PlannedLine(
+            release="texts",
+            cost="epsilon infinite: no noise",
+            signal=f"{sizes.n_wanted} texts, rewrites of summaries of private records",
+        )
+    )
+    return lines
+
+
+def _plan_choice(config: RunConfig) -> PlannedLine:
+    k = config.abstract.n_candidates
+    if config.epsilon is None:
+        return PlannedLine(
+            release="choice of summaries", cost="epsilon infinite: no noise", signal=f"always the best of {k}"
+        )
+    best, blind = permute_and_flip_best(config.epsilon, k), 1 / k
+    warning = ""
+    if k > 1 and best < 1.5 * blind:
+        warning = (
+            f"the choice is little better than blind ({best:.2f} against {blind:.2f}); raise epsilon, or set "
+            "abstract.n_candidates lower: the noise protects only which summary is used, not the text"
+        )
+    return PlannedLine(
+        release="choice of summaries",
+        cost=f"epsilon {config.epsilon:g} (pure, replace-one), once a record, given its summaries",
+        signal=f"the best of {k} is chosen with probability {best:.2f}; blind {blind:.2f}",
+        warning=warning,
+    )
+
+
+def _plan_vote(config: RunConfig, sizes: Plan) -> PlannedLine:
+    n_candidates = sizes.n_seeds * config.write.n_variants
+    votes = sizes.n_pool / n_candidates
+    if config.epsilon is None:
+        return PlannedLine(
+            release="vote",
+            cost="epsilon infinite: no noise",
+            signal=f"{votes:.1f} votes a candidate on average",
+        )
+    noise = vote_noise(config.epsilon, config.delta)
+    epsilon = round_up(gaussian_epsilon(1 / noise, config.delta), 3)
+    warning = ""
+    if votes < noise:
+        warning = (
+            f"{votes:.1f} votes a candidate drown in noise of standard deviation {noise:.2f}: the vote "
+            "decides little. More records, fewer texts (n), or a larger epsilon would help"
+        )
+    return PlannedLine(
+        release="vote",
+        cost=(
+            f"Gaussian, sigma {noise:.3f}: epsilon {epsilon:g} at delta {config.delta:g} (add/remove one "
+            "unit) if the candidates did not depend on the data; they do"
+        ),
+        signal=f"{votes:.1f} votes a candidate on average, noise of standard deviation {noise:.2f}",
+        warning=warning,
     )

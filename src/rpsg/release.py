@@ -1,6 +1,5 @@
 """Writes what leaves the machine: the texts, the privacy card, the data card."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +7,8 @@ from pathlib import Path
 
 from rpsg.config import RunConfig
 from rpsg.plan import Plan
-from rpsg.privacy import card
-from rpsg.privacy.card import DataFlow
+from rpsg.privacy import card_file
+from rpsg.privacy.card import CardInputs, DataFlow, build_card
 from rpsg.result import RunResult
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText
@@ -26,16 +25,18 @@ def publish(
 ) -> RunResult:
     """Writes `release/` and the private record of rejections; returns the result."""
     config, folder = session.config, session.folder
-    page = card.build_card(
+    inputs = CardInputs(
+        run_id=folder.run_id,
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         delta=config.delta,
         n_candidates=config.abstract.n_candidates,
         has_units=corpus.has_units,
-        lines=session.ledger.lines(),
-        flows=data_flows(session),
-        run_id=folder.run_id,
+        n_units_bound=config.n_units_bound,
+        data_flow=tuple(data_flows(session)),
+        outside_budget=session.n_outside,
     )
+    card = build_card(inputs, session.ledger.lines())
     table = to_table(texts, corpus.label_columns)
 
     def write_all(target: Path) -> None:
@@ -46,10 +47,10 @@ def publish(
         texts,
         write_rows=write_all,
         documents={
-            "privacy_card.json": json.dumps(page, indent=2) + "\n",
-            "privacy_card.md": card.render_markdown(page),
+            "privacy_card.json": card_file.to_json(card),
+            "privacy_card.md": card_file.render_markdown(card),
             "README.md": _data_card(
-                config, corpus, texts, writer=session.models.writer.name, statement=str(page["statement"])
+                config, corpus, texts, writer=session.models.writer.name, statement=card.statement
             ),
         },
     )
@@ -64,7 +65,7 @@ def publish(
     result = RunResult(
         texts=texts,
         label_columns=corpus.label_columns,
-        statement=str(page["statement"]),
+        statement=card.statement,
         folder=folder.root,
         counts={
             **session.counts,

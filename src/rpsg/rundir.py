@@ -7,6 +7,7 @@
 Only `release/` is meant to leave the machine. A file appears under its name when it is complete.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -94,6 +95,12 @@ class RunDir:
     def run_id(self) -> str:
         """A random id that says nothing of the data."""
         return str(json.loads(self.manifest.read_text())["run_id"])
+
+    @property
+    def binding(self) -> str:
+        """A hash of what the run belongs to: its id, configuration and data; private."""
+        parts = (self.run_id, self.config.read_text(), (self.private / "data.json").read_text())
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def read_config(self) -> RunConfig:
         """Returns the configuration the run was started with."""

@@ -58,6 +58,7 @@ class Session:
     vectors: dict[str, FloatArray] = field(default_factory=dict)
     tones: dict[str, str] = field(default_factory=dict)
     details: dict[str, frozenset[str]] = field(default_factory=dict)
+    n_outside: int | None = None
     started: float = field(default_factory=time.monotonic)
 
     def reject(self, items: Iterable[Rejection]) -> None:
@@ -106,7 +107,7 @@ def open_session(
 ) -> Iterator[Session]:
     """Loads the models and opens the run's files; closes the files at the end."""
     counts: Counter[str] = Counter()
-    ledger = Ledger.open(folder.ledger, noise=noise)
+    ledger = Ledger.open(folder.ledger, noise=noise, binding=folder.binding)
     try:
         store = CallStore(folder.calls)
         try:

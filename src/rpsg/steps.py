@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from rpsg.llm.surrogate import Surrogate
-from rpsg.plan import CALIBRATION_MIN
-from rpsg.privacy.accounting import calibrate_gaussian
-from rpsg.privacy.mechanisms import GaussianVotes, NoisyMax, NonPrivate, NonPrivateTexts, Votes
+from rpsg.plan import CALIBRATION_MIN, vote_noise
+from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, NonPrivate, NonPrivateTexts, PrivateRows
 from rpsg.session import Session
 from rpsg.stages.abstract import PrivateNotes, abstract
 from rpsg.stages.refine import PrivateContext, Refinery
@@ -157,15 +156,13 @@ def _class_names(pool: PrivateCorpus) -> list[str]:
     return classes_of([record.labels for record in pool.records])
 
 
-def _count_votes(session: Session, votes: Votes, n_items: int) -> list[float]:
+def _count_votes(session: Session, votes: PrivateRows, n_items: int) -> list[float]:
     config = session.config
     if config.epsilon is None:
         exact = np.bincount(votes.items, weights=votes.weights, minlength=n_items).tolist()
         counts = session.ledger.release("vote", NonPrivate(reason="exact votes"), exact, note=VOTE_NOTE)
     else:
-        mechanism = GaussianVotes(
-            noise_multiplier=calibrate_gaussian(config.epsilon, config.delta), n_items=n_items
-        )
+        mechanism = GaussianSum(noise_multiplier=vote_noise(config.epsilon, config.delta), n_items=n_items)
         counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE)
     assert isinstance(counts, list)
     return counts

@@ -25,7 +25,7 @@ STRICT = ("EMAIL", "ADDRESS", "ID", "USERNAME", "ORG", "PHONE", "DATE_OF_BIRTH")
 def seed_ids(folder: Path) -> list[str]:
     """Returns the seed of each released text, in released order, from the run's private part."""
     with sqlite3.connect(folder / "private/ledger.sqlite") as ledger:
-        row = ledger.execute("SELECT result FROM lines WHERE label = 'texts'").fetchone()
+        row = ledger.execute("SELECT result FROM entries WHERE label = 'texts'").fetchone()
     return [item["variant_id"].split("/")[0] for item in json.loads(row[0])]
 
 

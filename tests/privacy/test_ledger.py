@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import signal
@@ -7,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpsg.errors import PrivacyError, RunDirError
-from rpsg.privacy.accounting import GaussianEvent, NonPrivateEvent, PureEvent
-from rpsg.privacy.ledger import Ledger
-from rpsg.privacy.mechanisms import GaussianVotes, NoisyMax, NonPrivate, NonPrivateTexts, Votes
+from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
+from rpsg.privacy.accounting import calibrate_gaussian
+from rpsg.privacy.events import GaussianEvent, NonPrivateEvent, PureEvent
+from rpsg.privacy.ledger import Ledger, Limit, read_lines
+from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, NonPrivate, NonPrivateTexts, PrivateRows
 from rpsg.privacy.noise import FixedNoise, SecureNoise
 from rpsg.types import PrivateVariant, SyntheticText
 
-VOTES = Votes(units=np.arange(4), items=np.asarray([0, 1, 1, 2]), weights=np.ones(4))
-COUNT = GaussianVotes(noise_multiplier=3.0, n_items=3)
+VOTES = PrivateRows(units=np.arange(4), items=np.asarray([0, 1, 1, 2]), weights=np.ones(4))
+COUNT = GaussianSum(noise_multiplier=3.0, n_items=3)
 CHOICE = NoisyMax(epsilon=2.0, n_candidates=3)
 
 
@@ -26,7 +28,7 @@ def test_a_release_is_replayed_and_never_drawn_again(tmp_path: Path) -> None:
         assert ledger.release("vote", COUNT, VOTES) == first
     with Ledger.open(path) as ledger:
         # Not even with other private values: what was seen is what counts.
-        other = Votes(units=np.arange(1), items=np.zeros(1, np.int64), weights=np.ones(1))
+        other = PrivateRows(units=np.arange(1), items=np.zeros(1, np.int64), weights=np.ones(1))
         assert ledger.release("vote", COUNT, other) == first
         assert len(ledger.lines()) == 1
 
@@ -35,7 +37,7 @@ def test_other_parameters_under_the_same_label_are_refused(tmp_path: Path) -> No
     with Ledger.open(tmp_path / "l") as ledger:
         ledger.release("vote", COUNT, VOTES)
         with pytest.raises(PrivacyError, match="other parameters"):
-            ledger.release("vote", GaussianVotes(noise_multiplier=9.0, n_items=3), VOTES)
+            ledger.release("vote", GaussianSum(noise_multiplier=9.0, n_items=3), VOTES)
         with pytest.raises(PrivacyError, match="other parameters"):
             ledger.release("vote", CHOICE, {"r": [0.1]})
 
@@ -59,7 +61,9 @@ def test_lines_describe_what_was_released(tmp_path: Path) -> None:
     assert choice.events == (PureEvent(epsilon=2.0, relation="replace one record"),)
     assert choice.parameters == {"epsilon": 2.0, "n_candidates": 3}
     assert choice.note == "one draw"
-    assert vote.events == (GaussianEvent(sensitivity_l2=1.0, std=3.0, relation="add/remove one unit"),)
+    assert vote.events == (
+        GaussianEvent(sensitivity_l2=1.0, std=3.0, relation="add/remove one unit", replace_l2=math.sqrt(2)),
+    )
     assert exact.events == (NonPrivateEvent(reason="no noise"),)
     assert choice.secure_noise and vote.secure_noise
 
@@ -127,7 +131,7 @@ def test_nothing_is_released_when_the_ledger_cannot_be_written(tmp_path: Path) -
     with Ledger.open(path) as ledger:
         # A full disk, as SQLite sees it: the file may not grow.
         ledger._db.execute("PRAGMA max_page_count = 1")
-        big = GaussianVotes(noise_multiplier=3.0, n_items=5000)
+        big = GaussianSum(noise_multiplier=3.0, n_items=5000)
         with pytest.raises(RunDirError, match="nothing was released"):
             ledger.release("vote", big, VOTES)
         assert ledger.lines() == []
@@ -139,5 +143,174 @@ def test_two_processes_agree_on_one_draw(tmp_path: Path) -> None:
     assert one.release("vote", COUNT, VOTES) == two.release("vote", COUNT, VOTES)
     one.close()
     two.close()
-    rows = sqlite3.connect(path).execute("SELECT count(*) FROM lines").fetchone()
+    rows = sqlite3.connect(path).execute("SELECT count(*) FROM entries").fetchone()
     assert rows == (1,)
+
+
+# --- the chain -----------------------------------------------------------------------------------
+
+
+def fill(path: Path, *labels: str) -> None:
+    with Ledger.open(path) as ledger:
+        for label in labels:
+            ledger.release(label, COUNT, VOTES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE entries SET result = '[1.0, 1.0, 1.0]' WHERE entry_id = 1",
+        "UPDATE entries SET body = replace(body, '3.0', '9.0') WHERE entry_id = 2",
+        "UPDATE entries SET label = 'another' WHERE entry_id = 1",
+        "DELETE FROM entries WHERE entry_id = 1",
+        "UPDATE entries SET hash = 'ff' WHERE entry_id = 2",
+    ],
+)
+def test_an_edited_ledger_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "l"
+    fill(path, "one", "two")
+    with sqlite3.connect(path) as db:
+        db.execute(change)
+    with pytest.raises(PrivacyError, match="the file was edited"):
+        Ledger.open(path)
+
+
+def test_a_cut_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    fill(path, "one", "two")
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM entries WHERE entry_id = 2")
+    with pytest.raises(PrivacyError, match="has 1 entries and had 2"):
+        Ledger.open(path)
+
+
+def test_an_old_copy_is_refused_and_the_newest_goes_on(tmp_path: Path) -> None:
+    path, copy = tmp_path / "l", tmp_path / "copy"
+    fill(path, "one")
+    copy.write_bytes(path.read_bytes())
+    fill(path, "two")
+    with pytest.raises(PrivacyError, match="old copy"):
+        Ledger.open(copy)
+    fill(path, "three")
+
+
+def test_a_copy_that_went_its_own_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy = tmp_path / "l", tmp_path / "copy"
+    fill(path, "one")
+    copy.write_bytes(path.read_bytes())
+    fill(path, "two")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+        fill(copy, "other")
+    with pytest.raises(PrivacyError, match="another copy of this run went on"):
+        Ledger.open(copy)
+
+
+def test_a_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
+    Ledger.open(tmp_path / "l", binding="these data").close()
+    with pytest.raises(PrivacyError, match="other data"):
+        Ledger.open(tmp_path / "l", binding="those data")
+
+
+def test_heads_hold_no_text_and_are_for_the_owner_only(tmp_path: Path) -> None:
+    fill(tmp_path / "l", "zanzibar")
+    heads = list((Path(os.environ["XDG_STATE_HOME"]) / "rpsg/heads").iterdir())
+    assert len(heads) == 1 and "zanzibar" not in heads[0].read_text() + heads[0].name
+    assert heads[0].stat().st_mode & 0o077 == 0 and heads[0].parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_state_folder_that_cannot_be_written_gets_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(RunDirError, match="set XDG_STATE_HOME"):
+        Ledger.open(tmp_path / "l")
+
+
+def test_lines_can_be_read_from_a_finished_run(tmp_path: Path) -> None:
+    fill(tmp_path / "l", "one")
+    assert [line.label for line in read_lines(tmp_path / "l")] == ["one"]
+    with pytest.raises(RunDirError, match="no ledger"):
+        read_lines(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+
+
+# --- many draws, limits --------------------------------------------------------------------------
+
+
+class KillAfter(SecureNoise):
+    """Ends the process at a given draw."""
+
+    def __init__(self, draws: int) -> None:
+        super().__init__()
+        self._left = draws
+
+    def noisy_max(self, utilities: list[float], scale: float) -> int:
+        self._left -= 1
+        if self._left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().noisy_max(utilities, scale)
+
+
+MANY = {f"r{i}": [0.2, 0.9, 0.5] for i in range(2500)}
+
+
+def _die_midway(path: Path) -> None:
+    Ledger.open(path, noise=KillAfter(1700)).release("choice", CHOICE, MANY)
+
+
+def test_many_draws_are_paid_first_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    process = multiprocessing.get_context("spawn").Process(target=_die_midway, args=(path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    with Ledger.open(path) as ledger:
+        # The whole cost is on the ledger, and the first part's draws are kept.
+        assert [line.label for line in ledger.lines()] == ["choice"]
+        kept = ledger._drawn("choice")
+        assert len(kept) == 1000
+        drawn = ledger.release("choice", CHOICE, MANY)
+        assert isinstance(drawn, dict) and list(drawn) == list(MANY)
+        assert {name: drawn[name] for name in kept} == kept
+        assert ledger.release("choice", CHOICE, MANY) == drawn
+        with pytest.raises(PrivacyError, match="begun for other records"):
+            ledger.release("choice", CHOICE, {"stranger": [0.1]})
+
+
+def test_a_limit_is_never_passed(tmp_path: Path) -> None:
+    noise = calibrate_gaussian(2.0, 1e-6, n_releases=3)
+    count = GaussianSum(noise_multiplier=noise, n_items=3)
+    with Ledger.open(tmp_path / "l", limit=Limit(epsilon=2.0, delta=1e-6)) as ledger:
+        for label in ("one", "two", "three"):
+            ledger.release(label, count, VOTES)
+        with pytest.raises(BudgetExceeded, match="Nothing was drawn"):
+            ledger.release("four", count, VOTES)
+        with pytest.raises(BudgetExceeded):
+            ledger.release("exact", NonPrivate(reason="no noise"), [1])
+        assert len(ledger.lines()) == 3
+        # What was released before stays available.
+        assert ledger.release("two", count, VOTES)
+
+
+def _spend(path: Path, name: str) -> None:
+    noise = calibrate_gaussian(2.0, 1e-6, n_releases=6)
+    with Ledger.open(path, limit=Limit(epsilon=2.0, delta=1e-6)) as ledger:
+        for i in range(5):
+            try:
+                ledger.release(f"{name} {i}", GaussianSum(noise_multiplier=noise, n_items=3), VOTES)
+            except BudgetExceeded:
+                return
+
+
+def test_two_processes_never_overspend(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_spend, args=(path, name)) for name in ("a", "b")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(read_lines(path)) == 6

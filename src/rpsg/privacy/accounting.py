@@ -1,14 +1,14 @@
 """Exact privacy accounting of the mechanisms in this package.
 
-An event describes what was done, never an epsilon that someone computed earlier; epsilon is
-recomputed from events whenever it is shown. Every event names its neighbouring relation.
+Epsilon is recomputed from events whenever it is shown, under one stated relation, by a named accountant.
 
 Gaussian (Balle & Wang 2018, Theorem 8): a sum of L2 sensitivity D with noise of standard deviation
 s is (epsilon, delta)-DP exactly when, with mu = D / s,
 
     delta >= Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu),
 
-and adaptive composition adds mu^2 (Dong, Roth & Su 2022).
+and adaptive composition adds mu^2 (Dong, Roth & Su 2022). rho-zCDP is converted by Proposition 12 of
+Canonne, Kamath & Steinke (2020). Everything else goes through privacy loss distributions.
 """
 
 import math
@@ -17,47 +17,56 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rpsg.errors import PrivacyError
+from rpsg.privacy.events import (
+    ADD_REMOVE,
+    REPLACE,
+    BoundedRangeEvent,
+    DeltaEvent,
+    GaussianEvent,
+    NonPrivateEvent,
+    PrivacyEvent,
+    PureEvent,
+    Relation,
+    SampledGaussianEvent,
+    ZcdpEvent,
+    as_group,
+    as_replacement,
+    relation_of,
+)
 
-Relation = Literal["add/remove one unit", "replace one record"]
+Accountant = Literal[
+    "none needed",
+    "exact Gaussian",
+    "pure",
+    "zCDP",
+    "privacy loss distribution",
+    "group privacy",
+    "not private",
+]
 _MU_MAX = 1e4
+_PLD_INTERVAL = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GaussianEvent:
-    """Gaussian noise on a sum.
+class Figure:
+    """A privacy figure: never without its relation, unit size and accountant.
 
     Attributes:
-        sensitivity_l2: largest L2 change of the sum between neighbours.
-        std: standard deviation of the noise, in the unit of the sum.
+        epsilon: infinite where nothing holds.
+        delta: at which epsilon was computed.
         relation: which data sets are neighbours.
+        group: how many units differ.
+        accountant: how epsilon was computed.
     """
 
-    sensitivity_l2: float
-    std: float
-    relation: Relation
-
-    @property
-    def mu(self) -> float:
-        """Sensitivity over noise: the parameter of Gaussian differential privacy."""
-        return self.sensitivity_l2 / self.std
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PureEvent:
-    """A mechanism that is epsilon-DP (pure)."""
-
     epsilon: float
+    delta: float
     relation: Relation
+    group: int
+    accountant: Accountant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NonPrivateEvent:
-    """Something passed on without noise: epsilon is infinite."""
-
-    reason: str
-
-
-PrivacyEvent = GaussianEvent | PureEvent | NonPrivateEvent
+# --- one Gaussian --------------------------------------------------------------------------------
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -93,61 +102,229 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     return float(brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-9, _MU_MAX, xtol=1e-12))
 
 
-def calibrate_gaussian(epsilon: float, delta: float, *, n_releases: int = 1) -> float:
-    """Returns the noise multiplier (noise std / L2 sensitivity) that `n_releases` share.
+# --- zero-concentrated differential privacy ------------------------------------------------------
 
-    Together, composed adaptively, they are (epsilon, delta)-DP.
+
+def zcdp_epsilon(rho: float, delta: float) -> float:
+    """Returns the smallest epsilon that rho-zCDP implies at `delta`.
+
+    epsilon = min over a > 1 of a rho + (ln(1/delta) + (a-1) ln(1 - 1/a) - ln a) / (a-1).
     """
-    return math.sqrt(n_releases) / gaussian_mu(epsilon, delta)
+    from scipy.optimize import minimize_scalar
+
+    _check_delta(delta)
+    if rho <= 0:
+        return 0.0
+
+    def at(log_excess: float) -> float:
+        excess = math.exp(log_excess)
+        order = 1 + excess
+        # ln(1 - 1/a) = ln((a-1)/a)
+        return order * rho + math.log(excess / order) + (math.log(1 / delta) - math.log(order)) / excess
+
+    start = 0.5 * math.log(math.log(1 / delta) / rho)
+    found = minimize_scalar(at, bounds=(start - 8, start + 8), method="bounded", options={"xatol": 1e-12})
+    return max(0.0, float(found.fun))
 
 
-def compose(events: Sequence[PrivacyEvent], delta: float) -> float:
+def zcdp_rho(epsilon: float, delta: float) -> float:
+    """Returns the largest rho whose zCDP implies (epsilon, delta)-DP."""
+    from scipy.optimize import brentq
+
+    if not 0 < epsilon < math.inf:
+        raise PrivacyError(f"epsilon must be a positive number (given: {epsilon})")
+    return float(brentq(lambda rho: zcdp_epsilon(rho, delta) - epsilon, 1e-14, epsilon + 1, xtol=1e-14))
+
+
+# --- composition ---------------------------------------------------------------------------------
+
+
+def compose(
+    events: Sequence[PrivacyEvent], delta: float, *, relation: Relation = ADD_REMOVE, group: int = 1
+) -> Figure:
     """Returns epsilon of all events together at `delta`.
 
-    Gaussian events compose exactly; pure ones add to them. All finite events must share a relation.
+    The events' parameters must be fixed in advance; which data they read may depend on earlier results.
+
+    Args:
+        events: what was or will be done.
+        delta: of the whole.
+        relation: the figure's relation. Add/remove events can be restated for a replaced unit; nothing
+            can be restated for add/remove.
+        group: units that differ.
 
     Raises:
-        PrivacyError: the events are stated under different relations.
+        PrivacyError: an event does not hold under the relation, or delta is no probability.
     """
+    _check_delta(delta)
+    if group < 1:
+        raise PrivacyError(f"a group has at least one unit (given: {group})")
     if any(isinstance(event, NonPrivateEvent) for event in events):
-        return math.inf
-    relations = {event.relation for event in events if not isinstance(event, NonPrivateEvent)}
-    if len(relations) > 1:
-        raise PrivacyError(f"events under different relations cannot be added: {sorted(relations)}")
+        return _figure(math.inf, delta, relation, group, "not private")
+    stated = {relation_of(event) for event in events}
+    if stated - {relation} and (relation != REPLACE or stated - {ADD_REMOVE, REPLACE}):
+        names = sorted(str(name) for name in stated)
+        raise PrivacyError(f"events stated under {names} give no figure under {relation!r}")
+    restated = [as_replacement(event) for event in events] if relation == REPLACE else list(events)
+    if group > 1 and any(isinstance(event, DeltaEvent | SampledGaussianEvent) for event in events):
+        return _figure(_group_epsilon(restated, delta, group), delta, relation, group, "group privacy")
+    epsilon, accountant = _compose_one(
+        [as_group(event, group) for event in restated] if group > 1 else restated, delta
+    )
+    return _figure(epsilon, delta, relation, group, accountant)
+
+
+def _figure(epsilon: float, delta: float, relation: Relation, group: int, accountant: Accountant) -> Figure:
+    return Figure(epsilon=epsilon, delta=delta, relation=relation, group=group, accountant=accountant)
+
+
+def _compose_one(events: Sequence[PrivacyEvent], delta: float) -> tuple[float, Accountant]:
+    """Epsilon of events under the relation they are stated in."""
+    rest = [event for event in events if not isinstance(event, DeltaEvent)]
+    left = delta - sum(event.delta for event in events if isinstance(event, DeltaEvent))
+    if left <= 0:
+        return math.inf, "not private"
+    if not rest:
+        return 0.0, "none needed"
+    if all(isinstance(event, GaussianEvent) for event in rest):
+        mu = math.sqrt(sum(event.mu**2 for event in rest if isinstance(event, GaussianEvent)))
+        return gaussian_epsilon(mu, left), "exact Gaussian"
+    options: list[tuple[float, Accountant]] = []
+    if all(isinstance(event, PureEvent | BoundedRangeEvent) for event in rest):
+        total = sum(event.epsilon for event in rest if isinstance(event, PureEvent | BoundedRangeEvent))
+        options.append((total, "pure"))
+    if not any(isinstance(event, SampledGaussianEvent) for event in rest):
+        rho = sum(
+            event.rho for event in rest if not isinstance(event, SampledGaussianEvent | NonPrivateEvent)
+        )
+        options.append((zcdp_epsilon(rho, left), "zCDP"))
+    if not any(isinstance(event, ZcdpEvent) for event in rest):
+        options.append((_pld_epsilon(rest, left), "privacy loss distribution"))
+    if not options:
+        raise PrivacyError("zCDP events and sampled events of one run cannot be added up")
+    return min(options)
+
+
+def _group_epsilon(events: Sequence[PrivacyEvent], delta: float, size: int) -> float:
+    """Group privacy of any (epsilon, delta) curve: (m e, (exp(m e) - 1) / (exp(e) - 1) d) (Vadhan 2017)."""
+    spent = sum(event.delta for event in events if isinstance(event, DeltaEvent))
+    best = math.inf
+    steps = 200
+    for i in range(1, steps + 1):
+        # Geometric steps from what the delta-only events need down to delta.
+        one = spent + (delta - spent) * math.exp(-40 * i / steps) if delta > spent else 0.0
+        if one <= spent:
+            continue
+        epsilon, _ = _compose_one(events, one)
+        if math.isinf(epsilon) or size * epsilon > 700:
+            continue
+        growth = size if epsilon == 0 else math.expm1(size * epsilon) / math.expm1(epsilon)
+        if growth * one <= delta:
+            best = min(best, size * epsilon)
+    return best
+
+
+def _pld_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
+    """Composes privacy loss distributions, each rounded so that epsilon is an upper bound."""
+    from dp_accounting.pld import privacy_loss_distribution as pld
+    from dp_accounting.pld.common import DifferentialPrivacyParameters
+
+    total = pld.from_privacy_parameters(DifferentialPrivacyParameters(0.0, 0.0))
     mu = math.sqrt(sum(event.mu**2 for event in events if isinstance(event, GaussianEvent)))
-    pure = sum(event.epsilon for event in events if isinstance(event, PureEvent))
-    return (gaussian_epsilon(mu, delta) if mu else 0.0) + pure
+    if mu:
+        total = total.compose(
+            pld.from_gaussian_mechanism(1 / mu, value_discretization_interval=_PLD_INTERVAL)
+        )
+    for event in events:
+        match event:
+            case PureEvent() | BoundedRangeEvent():
+                parameters = DifferentialPrivacyParameters(event.epsilon, 0.0)
+                total = total.compose(pld.from_privacy_parameters(parameters, _PLD_INTERVAL))
+            case SampledGaussianEvent():
+                one = pld.from_gaussian_mechanism(
+                    event.noise_multiplier,
+                    sampling_prob=event.sampling_rate,
+                    value_discretization_interval=_PLD_INTERVAL,
+                )
+                total = total.compose(one.self_compose(event.count))
+    return float(total.get_epsilon_for_delta(delta))
 
 
-def permute_and_flip_probabilities(utilities: Sequence[float], epsilon: float) -> list[float]:
-    """Returns the exact law of the noisy choice among candidates of these utilities in [0, 1].
+# --- planning ------------------------------------------------------------------------------------
 
-    Permute-and-flip (McKenna & Sheldon 2020) visits the candidates in random order and stops at
-    candidate j with probability q_j = exp(epsilon (u_j - max u) / 2). Averaging over orders,
 
-        P(j) = q_j * integral over t in [0, 1] of the product over i != j of (1 - t q_i),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRelease:
+    """One Gaussian release of a plan.
 
-    because a candidate visited at "time" t finds each other one visited before with probability t.
+    Attributes:
+        label: its name.
+        share: of the budget (of mu^2), relative to the other releases.
+        count: how often it happens.
+        delta: what each costs beside its noise, for a thresholded release.
     """
-    import numpy as np
 
-    top = max(utilities)
-    stops = [math.exp(epsilon * (value - top) / 2) for value in utilities]
-    chances = []
-    for j, stop in enumerate(stops):
-        product = np.polynomial.Polynomial([1.0])
-        for i, other in enumerate(stops):
-            if i != j:
-                product *= np.polynomial.Polynomial([1.0, -other])
-        chances.append(float(stop * product.integ()(1.0)))
-    return chances
+    label: str
+    share: float = 1.0
+    count: int = 1
+    delta: float = 0.0
 
 
-def permute_and_flip_best(epsilon: float, k: int) -> float:
-    """Returns the chance that the best of `k` candidates is chosen, utilities evenly spaced in [0, 1]."""
-    if k == 1:
+def calibrate(epsilon: float, delta: float, releases: Sequence[PlannedRelease]) -> dict[str, float]:
+    """Solves the noise of a whole plan: composed adaptively, all releases are (epsilon, delta)-DP.
+
+    Args:
+        epsilon: of the whole plan.
+        delta: of the whole plan; thresholded releases take theirs from it.
+        releases: what the plan holds; labels differ.
+
+    Returns:
+        Label to noise multiplier (noise std / L2 sensitivity).
+
+    Raises:
+        PrivacyError: nothing is planned, a share is not positive, labels repeat, or the delta is used up.
+    """
+    if not releases or any(not release.share > 0 or release.count < 1 for release in releases):
+        raise PrivacyError("a plan needs releases, each with a positive share and count")
+    if len({release.label for release in releases}) < len(releases):
+        raise PrivacyError("two releases of the plan have one label; name each differently")
+    spent = sum(release.delta * release.count for release in releases)
+    if not spent < delta:
+        raise PrivacyError(
+            f"thresholded releases need delta {spent:g} of {delta:g}; raise delta or lower theirs"
+        )
+    total = sum(release.share * release.count for release in releases)
+    mu = gaussian_mu(epsilon, delta - spent)
+    return {release.label: math.sqrt(total / release.share) / mu for release in releases}
+
+
+def calibrate_gaussian(epsilon: float, delta: float, *, n_releases: int = 1) -> float:
+    """Returns the noise multiplier (noise std / L2 sensitivity) that `n_releases` share."""
+    return calibrate(epsilon, delta, [PlannedRelease(label="all", count=n_releases)])["all"]
+
+
+# --- in plain words ------------------------------------------------------------------------------
+
+
+def posterior(epsilon: float) -> float:
+    """Returns how sure an attacker who began at 50 % can become that a unit was in the data.
+
+    Bayes' rule with likelihood ratio exp(epsilon); an event of probability delta may exceed it.
+    """
+    return 1.0 if math.isinf(epsilon) else 1 / (1 + math.exp(-epsilon))
+
+
+def true_positive_bound(epsilon: float, delta: float, *, false_positive: float) -> float:
+    """Returns the largest true-positive rate of any membership test at this false-positive rate.
+
+    (epsilon, delta)-DP bounds it by exp(epsilon) a + delta and by 1 - exp(-epsilon) (1 - delta - a)
+    (Kairouz, Oh & Viswanath 2015).
+    """
+    if math.isinf(epsilon):
         return 1.0
-    return permute_and_flip_probabilities([i / (k - 1) for i in range(k)], epsilon)[-1]
+    first = math.exp(min(epsilon, 700.0)) * false_positive + delta
+    second = 1 - math.exp(-epsilon) * (1 - delta - false_positive)
+    return min(1.0, first, second)
 
 
 def round_up(value: float, digits: int) -> float:

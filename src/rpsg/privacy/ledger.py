@@ -1,42 +1,46 @@
 """The one door: every value that stops being private goes through `Ledger.release`.
 
-A draw is made in memory and committed together with its ledger line; only then is it returned. A
+A draw is made in memory and committed together with its ledger entry; only then is it returned. A
 draw that was not committed was seen by nobody and costs nothing; one that was is replayed when the
-run is resumed, never drawn again.
+run is resumed, never drawn again. Entries are hash-chained, and the chain's head is kept elsewhere too.
 """
 
+import hashlib
 import json
+import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
-from rpsg.errors import PrivacyError, RunDirError
-from rpsg.privacy.accounting import GaussianEvent, NonPrivateEvent, PrivacyEvent, PureEvent
+from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
+from rpsg.privacy import state
+from rpsg.privacy.accounting import compose
+from rpsg.privacy.events import EVENT_TYPES, PrivacyEvent
 from rpsg.privacy.mechanisms import Mechanism, NoisyMax, NonPrivateTexts, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
 from rpsg.types import SyntheticText
 
 Value = TypeVar("Value")
-_EVENTS = {kind.__name__: kind for kind in (GaussianEvent, PureEvent, NonPrivateEvent)}
 _BUSY_SECONDS = 60.0
+_DRAWS_AT_ONCE = 1000
+_SLACK = 1e-9
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS lines (
-    line_id INTEGER PRIMARY KEY,
-    label TEXT NOT NULL UNIQUE,
-    mechanism TEXT NOT NULL,
-    parameters TEXT NOT NULL,
-    events TEXT NOT NULL,
-    note TEXT NOT NULL,
-    secure_noise INTEGER NOT NULL,
-    time REAL NOT NULL,
-    result TEXT NOT NULL
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (
+    entry_id INTEGER PRIMARY KEY,
+    label TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('release', 'draws')),
+    body TEXT NOT NULL,
+    result TEXT,
+    hash TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS drawn (record_id TEXT PRIMARY KEY, label TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS one_release ON entries (label) WHERE kind = 'release';
+CREATE TABLE IF NOT EXISTS claimed (record_id TEXT PRIMARY KEY, label TEXT NOT NULL);
 """
 
 
@@ -63,23 +67,38 @@ class LedgerLine:
     secure_noise: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What all releases of a ledger together may cost, for one unit added or removed."""
+
+    epsilon: float
+    delta: float
+
+
 class Ledger:
     """All releases of a run, in one SQLite file."""
 
-    def __init__(self, db: sqlite3.Connection, noise: NoiseSource) -> None:
+    def __init__(self, db: sqlite3.Connection, noise: NoiseSource, limit: Limit | None) -> None:
         self._db = db
         self._noise = noise
+        self._limit = limit
+        self._id = self._start = ""
 
     @classmethod
-    def open(cls, path: Path, *, noise: NoiseSource | None = None) -> Self:
+    def open(
+        cls, path: Path, *, noise: NoiseSource | None = None, limit: Limit | None = None, binding: str = ""
+    ) -> Self:
         """Opens or begins a ledger, readable by its owner only.
 
         Args:
             path: the file.
             noise: where noise comes from; the secure source unless a test gives another.
+            limit: most that all releases may cost together; None where epsilon is infinite anyway.
+            binding: what the ledger belongs to, for example a hash of configuration and data.
 
         Raises:
             RunDirError: the file cannot be opened.
+            PrivacyError: the chain is broken, cut or older than it was, or belongs to something else.
         """
         try:
             path.touch(mode=0o600)
@@ -88,7 +107,15 @@ class Ledger:
             db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
             raise RunDirError(f"cannot open the ledger {path}: {error}") from None
-        return cls(db, noise if noise is not None else SecureNoise())
+        ledger = cls(db, noise if noise is not None else SecureNoise(), limit)
+        try:
+            with ledger._transaction():
+                ledger._begin(binding)
+                state.check_head(ledger._id, ledger._verify())
+        except BaseException:
+            db.close()
+            raise
+        return ledger
 
     def __enter__(self) -> Self:
         return self
@@ -102,10 +129,14 @@ class Ledger:
         """Closes the file."""
         self._db.close()
 
+    # --- releasing -----------------------------------------------------------------------------
+
     def release(
         self, label: str, mechanism: Mechanism[Value], private_value: Value, *, note: str = ""
     ) -> object:
-        """Releases a value: draws, commits draw and ledger line in one transaction, returns.
+        """Releases a value: draws, commits draw and ledger entry in one transaction, returns.
+
+        A choice for many records reserves its whole cost first and commits its draws in parts.
 
         Args:
             label: names the release; a label released before returns what was drawn then.
@@ -118,75 +149,158 @@ class Ledger:
 
         Raises:
             PrivacyError: the label was released with other parameters, or a record was drawn for before.
+            BudgetExceeded: the release would cost more than the limit leaves; nothing was drawn.
             RunDirError: the ledger cannot be written; nothing was released.
         """
-        parameters = json.dumps(describe(mechanism), sort_keys=True)
-        name = type(mechanism).__name__
+        if isinstance(mechanism, NoisyMax):
+            return self._release_choices(
+                label, mechanism, cast("Mapping[str, Sequence[float]]", private_value), note
+            )
         with self._transaction():
-            row = self._db.execute(
-                "SELECT line_id, mechanism, parameters, result FROM lines WHERE label = ?", (label,)
-            ).fetchone()
-            if row is None:
-                self._claim(label, mechanism, private_value)
+            found = self._find(label, mechanism)
+            if found is None:
+                self._check_limit(mechanism.events)
                 result = json.dumps(mechanism.sample(private_value, self._noise))
-                line_id = self._insert(label, name, parameters, mechanism.events, note, result)
-            else:
-                line_id, result = row[0], row[3]
-                if (row[1], row[2]) != (name, parameters):
-                    raise PrivacyError(
-                        f"{label!r} was released before with other parameters; start a new run folder"
-                    )
-        return _as_released(mechanism, line_id, json.loads(result))
+                found = self._append(label, "release", self._describe(mechanism, note), result), result
+        self._keep_head()
+        return _as_released(mechanism, found[0], json.loads(found[1] or "null"))
+
+    def _release_choices(
+        self, label: str, mechanism: NoisyMax, private_value: Mapping[str, Sequence[float]], note: str
+    ) -> dict[str, int]:
+        with self._transaction():
+            if self._find(label, mechanism) is None:
+                self._check_limit(mechanism.events)
+                self._claim(label, private_value)
+                self._append(label, "release", self._describe(mechanism, note), None)
+            waiting = self._undrawn(label, private_value)
+        for start in range(0, len(waiting), _DRAWS_AT_ONCE):
+            part = {
+                record_id: private_value[record_id] for record_id in waiting[start : start + _DRAWS_AT_ONCE]
+            }
+            with self._transaction():
+                # Another process may have drawn them in the meantime.
+                still = set(self._undrawn(label, part))
+                drawn = mechanism.sample({name: part[name] for name in part if name in still}, self._noise)
+                if still:
+                    self._append(label, "draws", {}, json.dumps(drawn))
+        self._keep_head()
+        everything = self._drawn(label)
+        return {record_id: everything[record_id] for record_id in private_value}
 
     def lines(self) -> list[LedgerLine]:
-        """Returns every line, in order, without the released values."""
-        rows = self._db.execute(
-            "SELECT line_id, label, mechanism, parameters, events, note, secure_noise"
-            " FROM lines ORDER BY line_id"
-        )
-        return [
-            LedgerLine(
-                line_id=row[0],
-                label=row[1],
-                mechanism=row[2],
-                parameters=json.loads(row[3]),
-                events=tuple(_EVENTS[kind](**values) for kind, values in json.loads(row[4])),
-                note=row[5],
-                secure_noise=bool(row[6]),
-            )
-            for row in rows
-        ]
+        """Returns every release, in order, without the released values."""
+        rows = self._db.execute("SELECT label, body FROM entries WHERE kind = 'release' ORDER BY entry_id")
+        return [_line(i, label, json.loads(body)) for i, (label, body) in enumerate(rows, start=1)]
 
-    def _claim(self, label: str, mechanism: Mechanism[Value], private_value: Value) -> None:
-        # Parallel composition holds only while no record is drawn for twice, in any release of the run.
-        if not isinstance(mechanism, NoisyMax):
+    # --- inside a transaction ------------------------------------------------------------------
+
+    def _begin(self, binding: str) -> None:
+        meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        if not meta:
+            meta = {"ledger_id": secrets.token_hex(16), "binding": binding}
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        if binding and meta.get("binding") != binding:
+            raise PrivacyError(
+                "the ledger belongs to a run with another configuration or other data; "
+                "start a new run folder, or restore this run's own ledger"
+            )
+        self._id = meta["ledger_id"]
+        self._start = f"{self._id}/{meta['binding']}"
+
+    def _verify(self) -> list[str]:
+        """Recomputes the chain; returns its hashes."""
+        last, hashes = self._start, []
+        rows = self._db.execute(
+            "SELECT entry_id, label, kind, body, result, hash FROM entries ORDER BY entry_id"
+        )
+        for number, (entry_id, label, kind, body, result, digest) in enumerate(rows, start=1):
+            last = _chain(last, entry_id, label, kind, body, result)
+            if entry_id != number or digest != last:
+                raise PrivacyError(
+                    f"the ledger's entry {number} does not follow from the one before: the file was edited; "
+                    "restore the run folder from a copy, or start a new one"
+                )
+            hashes.append(last)
+        return hashes
+
+    def _find(self, label: str, mechanism: object) -> tuple[int, str | None] | None:
+        row = self._db.execute(
+            "SELECT body, result, (SELECT COUNT(*) FROM entries AS e WHERE e.kind = 'release' "
+            "AND e.entry_id <= entries.entry_id) FROM entries WHERE label = ? AND kind = 'release'",
+            (label,),
+        ).fetchone()
+        if row is None:
+            return None
+        before = json.loads(row[0])
+        now = json.loads(json.dumps(describe(mechanism)))
+        if (before["mechanism"], before["parameters"]) != (type(mechanism).__name__, now):
+            raise PrivacyError(f"{label!r} was released before with other parameters; start a new run folder")
+        return int(row[2]), row[1]
+
+    def _check_limit(self, events: Sequence[PrivacyEvent]) -> None:
+        if self._limit is None:
             return
+        before = [event for line in self.lines() for event in line.events]
+        after = compose([*before, *events], self._limit.delta).epsilon
+        if after > self._limit.epsilon * (1 + _SLACK):
+            raise BudgetExceeded(
+                f"this release would bring epsilon to {after:.4g}; the run may spend {self._limit.epsilon:g} "
+                f"at delta {self._limit.delta:g}. Nothing was drawn"
+            )
+
+    def _describe(self, mechanism: Mechanism[Value], note: str) -> dict[str, object]:
+        return {
+            "mechanism": type(mechanism).__name__,
+            "parameters": describe(mechanism),
+            "events": [[type(event).__name__, asdict(event)] for event in mechanism.events],
+            "note": note,
+            "secure_noise": self._noise.secure,
+            "time": time.time(),
+        }
+
+    def _append(self, label: str, kind: str, body: Mapping[str, object], result: str | None) -> int:
+        """Adds an entry; returns the number of releases there are then."""
+        row = self._db.execute("SELECT entry_id, hash FROM entries ORDER BY entry_id DESC LIMIT 1").fetchone()
+        entry_id, last = (row[0] + 1, row[1]) if row else (1, self._start)
+        text = json.dumps(body, sort_keys=True)
+        digest = _chain(last, entry_id, label, kind, text, result)
+        self._db.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", (entry_id, label, kind, text, result, digest)
+        )
+        count = self._db.execute("SELECT COUNT(*) FROM entries WHERE kind = 'release'").fetchone()
+        return int(count[0])
+
+    def _claim(self, label: str, private_value: Mapping[str, object]) -> None:
+        # Parallel composition holds only while no record is drawn for twice, in any release of the run.
         try:
             self._db.executemany(
-                "INSERT INTO drawn VALUES (?, ?)",
-                [(record_id, label) for record_id in private_value],
+                "INSERT INTO claimed VALUES (?, ?)", [(name, label) for name in private_value]
             )
         except sqlite3.IntegrityError:
             raise PrivacyError(
                 f"{label!r} would draw a second time for a record; one draw a record and run is allowed"
             ) from None
 
-    def _insert(
-        self,
-        label: str,
-        name: str,
-        parameters: str,
-        events: Sequence[PrivacyEvent],
-        note: str,
-        result: str,
-    ) -> int:
-        costs = json.dumps([[type(event).__name__, asdict(event)] for event in events])
-        cursor = self._db.execute(
-            "INSERT INTO lines (label, mechanism, parameters, events, note, secure_noise, time, result)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (label, name, parameters, costs, note, int(self._noise.secure), time.time(), result),
-        )
-        return int(cursor.lastrowid or 0)
+    def _undrawn(self, label: str, private_value: Mapping[str, object]) -> list[str]:
+        claimed = {
+            row[0] for row in self._db.execute("SELECT record_id FROM claimed WHERE label = ?", (label,))
+        }
+        if not claimed.issuperset(private_value):
+            raise PrivacyError(f"{label!r} was begun for other records; start a new run folder")
+        done = self._drawn(label)
+        return [name for name in private_value if name not in done]
+
+    def _drawn(self, label: str) -> dict[str, int]:
+        rows = self._db.execute("SELECT result FROM entries WHERE label = ? AND kind = 'draws'", (label,))
+        return {name: index for (result,) in rows for name, index in json.loads(result).items()}
+
+    # --- the file ------------------------------------------------------------------------------
+
+    def _keep_head(self) -> None:
+        row = self._db.execute("SELECT entry_id, hash FROM entries ORDER BY entry_id DESC LIMIT 1").fetchone()
+        if row:
+            state.keep_head(self._id, entries=row[0], last_hash=row[1])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -202,6 +316,38 @@ class Ledger:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise RunDirError(f"cannot write the ledger ({error}); nothing was released") from None
+
+
+def read_lines(path: Path) -> list[LedgerLine]:
+    """Returns the lines of a finished run's ledger, after checking its chain; writes nothing.
+
+    Raises:
+        RunDirError: there is no ledger.
+        PrivacyError: the chain is broken or older than it was.
+    """
+    if not path.exists():
+        raise RunDirError(f"there is no ledger {path}; name the run folder")
+    with Ledger.open(path) as ledger:
+        return ledger.lines()
+
+
+def _chain(last: str, entry_id: int, label: str, kind: str, body: str, result: str | None) -> str:
+    own = hashlib.sha256((result or "").encode()).hexdigest()
+    text = json.dumps([last, entry_id, label, kind, body, result is None, own])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _line(number: int, label: str, body: Mapping[str, object]) -> LedgerLine:
+    events = cast("list[tuple[str, dict[str, object]]]", body["events"])
+    return LedgerLine(
+        line_id=number,
+        label=label,
+        mechanism=str(body["mechanism"]),
+        parameters=cast("dict[str, object]", body["parameters"]),
+        events=tuple(EVENT_TYPES[kind](**values) for kind, values in events),  # type: ignore[arg-type]
+        note=str(body["note"]),
+        secure_noise=bool(body["secure_noise"]),
+    )
 
 
 def _as_released(mechanism: object, line_id: int, result: object) -> object:

@@ -3,7 +3,8 @@
 A mechanism clips every contribution itself; its caller promises nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
@@ -11,18 +12,31 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.errors import PrivacyError
-from rpsg.privacy.accounting import GaussianEvent, NonPrivateEvent, PrivacyEvent, PureEvent
+from rpsg.privacy.events import (
+    ADD_REMOVE,
+    REPLACE_RECORD,
+    DeltaEvent,
+    GaussianEvent,
+    NonPrivateEvent,
+    PrivacyEvent,
+    PureEvent,
+)
 from rpsg.privacy.noise import NoiseSource
 from rpsg.types import PrivateVariant
 
 # Contributions are scaled to a public integer grid before noise: floating point leaks low bits.
 GRID_STEPS = 2**10
+# From this many steps on, the closed form of the continuous Gaussian holds for the discrete one to 1e-3.
+MIN_NOISE_STEPS = 256
+_LARGEST_WEIGHT = 1e6
+_SQRT2 = math.sqrt(2)
 
 Value_contra = TypeVar("Value_contra", contravariant=True)
+IntArray = npt.NDArray[np.int64]
 
 
 class Mechanism(Protocol[Value_contra]):
-    """What the ledger needs of a mechanism. Implemented in this module only."""
+    """What the ledger needs of a mechanism. Implemented in this package only."""
 
     @property
     def events(self) -> tuple[PrivacyEvent, ...]:
@@ -35,6 +49,178 @@ class Mechanism(Protocol[Value_contra]):
 def describe(mechanism: object) -> dict[str, object]:
     """Returns a mechanism's public parameters."""
     return asdict(mechanism)  # type: ignore[call-overload,no-any-return]
+
+
+# --- sums ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateRows:
+    """What each unit contributes to each item, not yet clipped, as (unit, item, weight) triples.
+
+    Attributes:
+        units: index of the contributing unit, shape (n,).
+        items: index of the item, shape (n,).
+        weights: shape (n,).
+    """
+
+    units: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return "PrivateRows(<private>)"
+
+
+def clip_to_grid(rows: PrivateRows, n_items: int) -> tuple[IntArray, IntArray]:
+    """Clips each unit's contributions to L2 norm 1, at least 0, in grid steps rounded toward zero.
+
+    Weights of one unit for one item are added up; what is not a number, is negative, or names no item
+    counts as nothing.
+
+    Returns:
+        Items and steps, each of shape (n_pairs,); a unit's steps have an L2 norm of at most 2^10, exactly.
+    """
+    weights = np.nan_to_num(rows.weights.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    used = (rows.items >= 0) & (rows.items < n_items) & (weights > 0)
+    pairs, where = np.unique(rows.units[used] * n_items + rows.items[used], return_inverse=True)
+    totals = np.bincount(where, weights=np.minimum(weights[used], _LARGEST_WEIGHT), minlength=len(pairs))
+    _, unit = np.unique(pairs // max(1, n_items), return_inverse=True)
+    norms = np.sqrt(np.bincount(unit, weights=totals**2))
+    scaled = totals / np.maximum(1.0, norms[unit]) if len(totals) else totals
+    steps = np.trunc(scaled * GRID_STEPS).astype(np.int64)
+    # Division may round up by one part in 2^52: the bound is checked in integers, where it is exact.
+    squares = np.bincount(unit, weights=steps**2).astype(np.int64)
+    over = (squares > GRID_STEPS**2)[unit] if len(totals) else np.zeros(0, dtype=bool)
+    return pairs % max(1, n_items), np.where(over, np.maximum(steps - 1, 0), steps)
+
+
+def _check_noise(noise_multiplier: float) -> None:
+    if not noise_multiplier * GRID_STEPS >= MIN_NOISE_STEPS:
+        raise PrivacyError(
+            f"the noise multiplier must be at least {MIN_NOISE_STEPS / GRID_STEPS:g} (given: "
+            f"{noise_multiplier:g}): with less noise the Gaussian formula does not hold for whole steps; "
+            "ask for a smaller epsilon"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianSum:
+    """Sums of clipped unit contributions, one an item, with discrete Gaussian noise.
+
+    A unit's contributions are at least 0 and clipped together to L2 norm 1, so adding or removing a unit
+    moves the sums by at most 1, and replacing one by at most sqrt(2).
+
+    Attributes:
+        noise_multiplier: noise std / L2 sensitivity.
+        n_items: number of sums.
+
+    Raises:
+        PrivacyError: the noise is below 256 grid steps.
+    """
+
+    noise_multiplier: float
+    n_items: int
+
+    def __post_init__(self) -> None:
+        _check_noise(self.noise_multiplier)
+
+    @property
+    def events(self) -> tuple[PrivacyEvent, ...]:
+        """One Gaussian event of sensitivity 1."""
+        return (_unit_sum(self.noise_multiplier),)
+
+    def clipped_sum(self, private_rows: PrivateRows) -> IntArray:
+        """Returns the exact sums in grid steps, shape (n_items,). Private."""
+        items, steps = clip_to_grid(private_rows, self.n_items)
+        sums = np.zeros(self.n_items, dtype=np.int64)
+        np.add.at(sums, items, steps)
+        return sums
+
+    def sample(self, private_value: PrivateRows, noise: NoiseSource) -> object:
+        """Draws the noisy sums, one an item."""
+        noisy = noise.gaussian(self.clipped_sum(private_value), self.noise_multiplier * GRID_STEPS)
+        return (noisy / GRID_STEPS).tolist()
+
+
+def _unit_sum(noise_multiplier: float) -> GaussianEvent:
+    return GaussianEvent(sensitivity_l2=1.0, std=noise_multiplier, relation=ADD_REMOVE, replace_l2=_SQRT2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdedKeys:
+    """Names the keys, such as phrases, that many units hold, and roughly how many.
+
+    A unit holds up to `max_keys` keys (the first in sorted order) with weight 1 / sqrt(their number)
+    each. Noise is added to every key's weight, and keys at or below the threshold are not named.
+
+    Proof (Gopi et al. 2020, Theorem 5.1). Neighbours differ by unit u; noise is independent from key to
+    key. On keys that others hold too the release is a Gaussian sum of sensitivity 1. Of the t keys that
+    only u holds, each of weight at most 1 / sqrt(t), one is named with probability at most
+    1 - P[noise <= threshold - 1/sqrt(t)]^t <= `delta`. With u, an event has at most that much more than
+    on the common keys; without u, x = exp(e) P[common keys] becomes at most
+    min(1, x / (1 - delta)) <= x + delta.
+    Discrete noise reaches x + 1 steps no more often than continuous noise reaches x (Canonne, Kamath &
+    Steinke 2020, Proposition 25), and must exceed the threshold by a step.
+
+    Attributes:
+        noise_multiplier: noise std / L2 sensitivity.
+        max_keys: most keys of one unit.
+        delta: probability that a key of one unit alone is named.
+    """
+
+    noise_multiplier: float
+    max_keys: int
+    delta: float
+
+    def __post_init__(self) -> None:
+        _check_noise(self.noise_multiplier)
+        if self.max_keys < 1 or not 0 < self.delta < 0.5:
+            raise PrivacyError(
+                "max_keys must be at least 1 and delta between 0 and 0.5 "
+                f"(given: {self.max_keys}, {self.delta})"
+            )
+
+    @property
+    def threshold(self) -> float:
+        """Weights at or below this are not released; a whole number of grid steps."""
+        from scipy.special import ndtri_exp
+
+        worst = 0.0
+        for t in range(1, self.max_keys + 1):
+            # P[noise <= x]^t >= 1 - delta: ln P = ln(1 - delta) / t.
+            quantile = float(ndtri_exp(math.log1p(-self.delta) / t))
+            worst = max(worst, 1 / math.sqrt(t) + self.noise_multiplier * quantile)
+        return math.ceil(worst * GRID_STEPS) / GRID_STEPS
+
+    @property
+    def events(self) -> tuple[PrivacyEvent, ...]:
+        """A Gaussian event and the chance of naming a unit's own key."""
+        return (_unit_sum(self.noise_multiplier), DeltaEvent(delta=self.delta, relation=ADD_REMOVE))
+
+    def sample(self, private_value: Mapping[str, Iterable[str]], noise: NoiseSource) -> object:
+        """Draws key to noisy weight, in the keys' alphabetical order.
+
+        Args:
+            private_value: unit to the keys it holds.
+            noise: the source.
+        """
+        held = [sorted(set(keys))[: self.max_keys] for keys in private_value.values()]
+        names = sorted({key for keys in held for key in keys})
+        index = {key: i for i, key in enumerate(names)}
+        rows = PrivateRows(
+            units=np.repeat(np.arange(len(held)), [len(keys) for keys in held]),
+            items=np.asarray([index[key] for keys in held for key in keys], dtype=np.int64),
+            weights=np.asarray([1 / math.sqrt(len(keys)) for keys in held for _ in keys], dtype=np.float64),
+        )
+        items, steps = clip_to_grid(rows, len(names))
+        sums = np.zeros(len(names), dtype=np.int64)
+        np.add.at(sums, items, steps)
+        noisy = noise.gaussian(sums, self.noise_multiplier * GRID_STEPS) / GRID_STEPS
+        return {key: float(value) for key, value in zip(names, noisy, strict=True) if value > self.threshold}
+
+
+# --- choices -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,26 +239,24 @@ class NoisyMax:
     epsilon: float
     n_candidates: int
 
+    def __post_init__(self) -> None:
+        _check_epsilon(self.epsilon)
+
     @property
     def events(self) -> tuple[PrivacyEvent, ...]:
         """One pure event: the records are disjoint."""
-        return (PureEvent(epsilon=self.epsilon, relation="replace one record"),)
+        return (PureEvent(epsilon=self.epsilon, relation=REPLACE_RECORD),)
 
     def sample(self, private_value: Mapping[str, Sequence[float]], noise: NoiseSource) -> object:
-        """Draws one index a record.
+        """Draws record id to index.
 
         Args:
             private_value: record id to utilities.
             noise: the source.
 
-        Returns:
-            Record id to index.
-
         Raises:
             PrivacyError: a list is empty or longer than K.
         """
-        if not self.epsilon > 0:
-            raise PrivacyError(f"epsilon must be positive (given: {self.epsilon})")
         drawn = {}
         for record_id, utilities in private_value.items():
             if not 1 <= len(utilities) <= self.n_candidates:
@@ -84,73 +268,63 @@ class NoisyMax:
         return drawn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Votes:
-    """Votes before noise, as (unit, item, weight) triples.
-
-    Attributes:
-        units: index of the voting unit, shape (n_votes,).
-        items: index of the item voted for, shape (n_votes,).
-        weights: weight before clipping, shape (n_votes,).
-    """
-
-    units: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.float64]
-
-    def __repr__(self) -> str:
-        return "Votes(<private>)"
+def _check_epsilon(epsilon: float) -> None:
+    if not 0 < epsilon < math.inf:
+        raise PrivacyError(f"epsilon must be a positive number (given: {epsilon})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GaussianVotes:
-    """Counts votes with discrete Gaussian noise.
+class PrivateQuantile:
+    """Chooses a quantile of the units' values from a public list of candidates.
 
-    A unit's votes are added up per item, clipped together to L2 norm 1, scaled to a grid of 2^10
-    steps and rounded toward zero, so adding or removing a unit moves the counts by at most 1.
+    A unit counts once, with the median of its values. A candidate c scores minus the distance of its
+    rank from the wanted one, in thousandths, -|(1000 - q) #{v < c} - q #{v > c}| with q the quantile in
+    thousandths. Adding or removing a unit changes a score by at most max(q, 1000 - q), so
+    permute-and-flip with twice that over epsilon is epsilon-DP (pure).
 
     Attributes:
-        noise_multiplier: noise std / L2 sensitivity.
-        n_items: number of items voted on.
+        quantile: in [0, 1]; rounded to thousandths.
+        epsilon: of the choice.
+        candidates: public values, in order.
     """
 
-    noise_multiplier: float
-    n_items: int
+    quantile: float
+    epsilon: float
+    candidates: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_epsilon(self.epsilon)
+        increasing = all(a < b for a, b in zip(self.candidates, self.candidates[1:], strict=False))
+        if not 0 <= self.quantile <= 1 or not self.candidates or not increasing:
+            raise PrivacyError("a quantile lies in [0, 1], and its candidates are increasing numbers")
 
     @property
     def events(self) -> tuple[PrivacyEvent, ...]:
-        """One Gaussian event of sensitivity 1."""
-        return (GaussianEvent(sensitivity_l2=1.0, std=self.noise_multiplier, relation="add/remove one unit"),)
+        """One pure event."""
+        return (PureEvent(epsilon=self.epsilon, relation=ADD_REMOVE),)
 
-    def clipped_sum(self, votes: Votes) -> npt.NDArray[np.int64]:
-        """Returns the exact counts in grid steps, shape (n_items,). Private."""
-        weights = np.nan_to_num(votes.weights.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        inside = (votes.items >= 0) & (votes.items < self.n_items)
-        # Several votes of one unit for one item are one contribution.
-        pairs, where = np.unique(
-            np.stack([votes.units[inside], votes.items[inside]]), axis=1, return_inverse=True
-        )
-        totals = np.bincount(
-            where.ravel(), weights=np.clip(weights[inside], -1e6, 1e6), minlength=pairs.shape[1]
-        )
-        _, unit = np.unique(pairs[0], return_inverse=True)
-        norms = np.sqrt(np.bincount(unit, weights=totals**2))
-        scaled = totals / np.maximum(1.0, norms[unit]) if len(totals) else totals
-        steps = np.trunc(scaled * GRID_STEPS).astype(np.int64)
-        counts = np.zeros(self.n_items, dtype=np.int64)
-        np.add.at(counts, pairs[1], steps)
-        return counts
+    def scores(self, private_value: Mapping[str, Sequence[float]]) -> list[int]:
+        """Returns the exact score of each candidate. Private."""
+        usable = [[v for v in values if math.isfinite(v)] for values in private_value.values()]
+        medians = np.sort([float(np.median(values)) for values in usable if values])
+        part = round(1000 * self.quantile)
+        below = np.searchsorted(medians, self.candidates, side="left")
+        above = len(medians) - np.searchsorted(medians, self.candidates, side="right")
+        return [-abs((1000 - part) * int(b) - part * int(a)) for b, a in zip(below, above, strict=True)]
 
-    def sample(self, private_value: Votes, noise: NoiseSource) -> object:
-        """Draws the noisy counts, one a item.
+    def sample(self, private_value: Mapping[str, Sequence[float]], noise: NoiseSource) -> object:
+        """Draws one of the candidates.
 
-        Raises:
-            PrivacyError: the noise is not positive.
+        Args:
+            private_value: unit to its values.
+            noise: the source.
         """
-        if not self.noise_multiplier > 0:
-            raise PrivacyError(f"the noise multiplier must be positive (given: {self.noise_multiplier})")
-        noisy = noise.gaussian(self.clipped_sum(private_value), self.noise_multiplier * GRID_STEPS)
-        return (noisy / GRID_STEPS).tolist()
+        part = round(1000 * self.quantile)
+        scale = 2 * max(part, 1000 - part) / self.epsilon
+        return self.candidates[noise.noisy_max(self.scores(private_value), scale)]
+
+
+# --- no noise ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.privacy.mechanisms import Votes
+from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.types import FloatArray, Labels
 
 SMALL_CLASS = 5
@@ -39,7 +39,7 @@ def cast_votes(
     *,
     vectors: FloatArray,
     classes: Sequence[str],
-) -> Votes:
+) -> PrivateRows:
     """Lets each private record vote for its nearest candidate of its own class.
 
     Args:
@@ -63,7 +63,7 @@ def cast_votes(
     unit_index = {unit: i for i, unit in enumerate(dict.fromkeys(private_units))}
     units = np.asarray([unit_index[unit] for unit in private_units], dtype=np.int64)
     records = np.concatenate(voters) if voters else np.empty(0, dtype=np.int64)
-    return Votes(
+    return PrivateRows(
         units=units[records],
         items=np.concatenate(choices) if choices else np.empty(0, dtype=np.int64),
         weights=np.ones(len(records)),

@@ -1,0 +1,251 @@
+"""A privacy card as a file: the page for people, checking that it follows from its lines, signing.
+
+A check without the ledger sees whether the figures and words of a card follow from the lines on it. It
+cannot see a line that was left out or changed together with its figures: for that give the run's ledger,
+or demand a signature.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from rpsg.errors import ConfigError, RpsgError
+from rpsg.privacy.card import Card, CardLine, build_card
+from rpsg.privacy.events import EVENT_TYPES
+from rpsg.privacy.ledger import LedgerLine
+from rpsg.rundir import write_text
+
+_SIGNATURE = "signature"
+_ALGORITHM = "Ed25519"
+
+
+def to_json(card: Card) -> str:
+    """Returns the card as JSON text."""
+    return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, object]:
+    """Returns the JSON schema of a card; a signed one has one more key, `signature`."""
+    found = Card.model_json_schema()
+    found["properties"][_SIGNATURE] = {
+        "type": "object",
+        "required": ["algorithm", "public_key", "value"],
+        "properties": {name: {"type": "string"} for name in ("algorithm", "public_key", "value")},
+    }
+    return found
+
+
+def render_markdown(card: Card) -> str:
+    """Returns the card as a page for people."""
+    parts = [f"# Privacy card\n\n**{card.statement}**\n"]
+    if card.choice is not None:
+        parts.append(f"{card.choice.in_words} The draw: {card.choice.mechanism}.\n")
+    parts.append(f"{card.attacker}\n")
+    parts.append(
+        f"- Unit: {card.unit}\n- Released texts: {card.released_texts}\n"
+        f"- Noise: {'secure source' if card.secure_noise else 'fixed test noise, not private'}\n"
+        f"- Run: {card.inputs.run_id}\n"
+    )
+    if card.figures:
+        parts.append("## What holds for the released texts as a whole\n")
+        parts.append("| relation | units that differ | epsilon | delta | accountant |\n|---|---|---|---|---|")
+        for item in card.figures:
+            epsilon = "none finite" if item.epsilon is None else f"{item.epsilon:g}"
+            parts.append(
+                f"| {item.relation} | {item.units_that_differ} | {epsilon} | {item.delta:g} "
+                f"| {item.accountant} |"
+            )
+        parts.append("")
+    parts.append("## Every release of this run\n")
+    parts.append("| line | what | mechanism | cost | note |\n|---|---|---|---|---|")
+    parts += [
+        f"| {line.line} | {line.release} | {line.mechanism} | {'; '.join(line.cost)} | {line.note} |"
+        for line in card.releases
+    ]
+    parts.append("\n## Which model read what\n\n| task | model | runs | reads |\n|---|---|---|---|")
+    parts += [
+        f"| {flow.task} | {flow.model} | {flow.trust} | {flow.reads} |" for flow in card.inputs.data_flow
+    ]
+    parts.append("\n## Not covered\n")
+    parts += [f"- {item}" for item in card.not_covered]
+    return "\n".join(parts) + "\n"
+
+
+# --- checking ------------------------------------------------------------------------------------
+
+
+def read_card(path: Path) -> tuple[Card, dict[str, str] | None]:
+    """Reads a card and its signature, if it has one.
+
+    Raises:
+        ConfigError: the file is missing or no card.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError
+        signature = values.pop(_SIGNATURE, None)
+        return Card.model_validate(values), signature
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; name a privacy_card.json") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path} is no privacy card of this version: {where}: {first['msg']}") from None
+    except ValueError:
+        raise ConfigError(f"{path} is no JSON object; name a privacy_card.json") from None
+
+
+def check_card(
+    path: Path, *, ledger_lines: Sequence[LedgerLine] | None = None, public_key: str | None = None
+) -> list[str]:
+    """Builds a card again from its inputs and lines and compares.
+
+    Args:
+        path: a privacy_card.json; the page privacy_card.md beside it is compared too.
+        ledger_lines: the lines of the run's ledger; then the card's must be these.
+        public_key: hexadecimal; then the card must be signed by it.
+
+    Returns:
+        What does not hold, empty when all does.
+
+    Raises:
+        ConfigError: the file is missing or no card.
+    """
+    card, signature = read_card(path)
+    problems = _check_signature(card, signature, public_key)
+    lines = _lines_of(card, problems)
+    if problems:
+        return problems
+    try:
+        rebuilt = build_card(card.inputs, lines)
+    except RpsgError as error:
+        return [f"the card does not follow from its lines: {error}"]
+    problems += _differences(card, rebuilt)
+    if ledger_lines is not None and _plain(build_card(card.inputs, ledger_lines).releases) != _plain(
+        card.releases
+    ):
+        problems.append("releases: the card's lines are not the ledger's")
+    page = path.with_suffix(".md")
+    if page.exists() and page.read_text(encoding="utf-8") != render_markdown(card):
+        problems.append(f"{page.name}: the page does not say what the card says")
+    return problems
+
+
+def _lines_of(card: Card, problems: list[str]) -> list[LedgerLine]:
+    lines = []
+    for number, line in enumerate(card.releases, start=1):
+        try:
+            lines.append(_line_of(line))
+        except (KeyError, TypeError):
+            problems.append(f"releases: line {number} holds an event that no mechanism of this program has")
+    return lines
+
+
+def _line_of(line: CardLine) -> LedgerLine:
+    events = []
+    for event in line.events:
+        values = dict(event)
+        kind = EVENT_TYPES[str(values.pop("type"))]
+        events.append(kind(**values))  # type: ignore[arg-type]
+    return LedgerLine(
+        line_id=line.line,
+        label=line.release,
+        mechanism=line.mechanism,
+        parameters=line.parameters,
+        events=tuple(events),
+        note=line.note,
+        secure_noise=line.secure_noise,
+    )
+
+
+def _differences(card: Card, rebuilt: Card) -> list[str]:
+    own, expected = card.model_dump(mode="json"), rebuilt.model_dump(mode="json")
+    return [
+        f"{name}: the card says something else than follows from its lines"
+        for name in expected
+        if own[name] != expected[name]
+    ]
+
+
+def _plain(lines: Sequence[CardLine]) -> str:
+    return json.dumps([line.model_dump(mode="json") for line in lines], sort_keys=True)
+
+
+# --- signing -------------------------------------------------------------------------------------
+
+
+def new_key(path: Path) -> str:
+    """Writes a new signing key, readable by its owner only; returns the public key in hexadecimal.
+
+    Raises:
+        ConfigError: the file exists or cannot be written.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(key.private_bytes_raw().hex() + "\n", encoding="ascii")
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; a key is never overwritten, choose another name") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write the key {path}: {error.strerror}") from None
+    return key.public_key().public_bytes_raw().hex()
+
+
+def sign_card(path: Path, key_path: Path) -> str:
+    """Signs a card in place, after checking it; returns the public key in hexadecimal.
+
+    Raises:
+        ConfigError: the card does not hold, or the key cannot be read.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    card, _ = read_card(path)
+    problems = check_card(path)
+    if problems:
+        raise ConfigError(f"{path} is not signed, because it does not hold: {'; '.join(problems)}")
+    try:
+        key = Ed25519PrivateKey.from_private_bytes(
+            bytes.fromhex(key_path.read_text(encoding="ascii").strip())
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the key {key_path}: {error.strerror}; make one with: rpsg card keygen"
+        ) from None
+    except ValueError:
+        raise ConfigError(f"{key_path} is no key of rpsg card keygen") from None
+    public = key.public_key().public_bytes_raw().hex()
+    signature = {"algorithm": _ALGORITHM, "public_key": public, "value": key.sign(_signed_bytes(card)).hex()}
+    values = {**card.model_dump(mode="json"), _SIGNATURE: signature}
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    return public
+
+
+def _signed_bytes(card: Card) -> bytes:
+    return json.dumps(card.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _check_signature(card: Card, signature: object, public_key: str | None) -> list[str]:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if signature is None:
+        return ["signature: the card is not signed"] if public_key else []
+    try:
+        values = cast("Mapping[str, str]", signature)
+        if values["algorithm"] != _ALGORITHM:
+            return [f"signature: only {_ALGORITHM} is known"]
+        own = values["public_key"]
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(own)).verify(
+            bytes.fromhex(values["value"]), _signed_bytes(card)
+        )
+    except (InvalidSignature, ValueError, KeyError, TypeError):
+        return ["signature: the card was changed after it was signed"]
+    if public_key and own != public_key.strip().lower():
+        return ["signature: the card was signed by another key"]
+    return []
