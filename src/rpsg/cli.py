@@ -80,12 +80,10 @@ def plan(
     from rpsg import pipeline
     from rpsg.config import RunConfig
     from rpsg.console import print_ledger_plan
-    from rpsg.plan import plan_ledger
 
     config = RunConfig.load(config_file)
     corpus = pipeline.load_corpus(config)
-    sizes = pipeline.plan(config, corpus)
-    print_ledger_plan(config, corpus, plan_ledger(config, sizes), as_json=as_json)
+    print_ledger_plan(config, corpus, pipeline.plan_releases(config, corpus), as_json=as_json)
 
 
 @app.command()
@@ -97,9 +95,12 @@ def run(
     id_column: Annotated[str | None, typer.Option(help="Column with the row's id.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Texts wanted.")] = None,
     preset: Annotated[str | None, typer.Option(help="small-cpu, paper-reddit or paper-pubmed.")] = None,
-    guarantee: Annotated[str | None, typer.Option(help="none or selection.")] = None,
+    guarantee: Annotated[str | None, typer.Option(help="none, selection or end-to-end.")] = None,
     epsilon: Annotated[str | None, typer.Option(help="Privacy parameter of the choice; default 4.")] = None,
-    delta: Annotated[str | None, typer.Option(help="Delta of the vote's noise; default 1e-6.")] = None,
+    delta: Annotated[str | None, typer.Option(help="Delta; default 1e-6.")] = None,
+    n_units_bound: Annotated[
+        int | None, typer.Option(help="Most people there can be, by what is public (end-to-end).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of sampling, never of privacy noise.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
     output_format: Annotated[list[str] | None, typer.Option("--format", help="jsonl, csv, parquet.")] = None,
@@ -123,6 +124,7 @@ def run(
         "guarantee": guarantee,
         "epsilon": epsilon,
         "delta": delta,
+        "n_units_bound": n_units_bound,
         "seed": seed,
         "output.folder": str(output) if output else None,
         "output.formats": output_format,

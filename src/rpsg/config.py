@@ -90,10 +90,28 @@ class WriteConfig(SamplingConfig):
     max_length: Count = Field(300, description="words; longest text asked for")
 
 
+class KeysConfig(_Section):
+    """What is released of the texts, with noise, to write new ones from (`end-to-end`)."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="of the budget (of mu squared); the vote's rounds share the rest"
+    )
+    delta_share: Share = Field(0.2, description="of delta, for the chance of naming one unit's own key")
+    max_phrases: Annotated[int, Field(ge=1, le=100)] = Field(
+        20, description="most phrases of one unit that count"
+    )
+    phrases_per_text: Count = Field(4, description="phrases that a text is written around")
+    n_public_texts: Count = Field(60, description="written from public prompts; topics are built from them")
+
+
 class VoteConfig(_Section):
     """Private records vote for their nearest candidate."""
 
     enabled: bool = True
+    rounds: Count = Field(1, description="of votes and variation, fixed in advance (`end-to-end`)")
+    candidates: Annotated[float, Field(ge=1, le=10)] = Field(
+        2.0, description="candidates for each text wanted (`end-to-end`)"
+    )
     survive: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share kept, by rank, per class")
 
 
@@ -157,6 +175,7 @@ class RunConfig(_Section):
     generation: GenerationConfig = GenerationConfig()
     abstract: AbstractConfig = AbstractConfig()
     write: WriteConfig = WriteConfig()
+    keys: KeysConfig = KeysConfig()
     vote: VoteConfig = VoteConfig()
     refine: RefineConfig = RefineConfig()
     output: OutputConfig = OutputConfig()
@@ -168,6 +187,20 @@ class RunConfig(_Section):
             return values
         preset = PRESETS.get(str(values.get("preset", "small-cpu")), {})
         return _merge(preset, {key: _plain(value) for key, value in values.items()})
+
+    @model_validator(mode="after")
+    def _check_end_to_end(self) -> Self:
+        if self.guarantee != "end-to-end":
+            return self
+        needed = {"epsilon": self.epsilon, "n": self.n, "n_units_bound": self.n_units_bound}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"{', '.join(missing)} must be set with guarantee: end-to-end, where nothing may be computed "
+                "from the data: n is the number of texts wanted, n_units_bound the most people there can be, "
+                "by what is public"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_epsilon(self) -> Self:

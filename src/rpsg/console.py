@@ -99,6 +99,12 @@ def print_statement(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") 
 
 def plan_lines(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> list[str]:
     """Says in words what a run would do."""
+    if config.guarantee == "end-to-end":
+        lines = [
+            f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",
+            f"models: {config.models.write} writes from noisy phrases, {config.models.embed} embeds",
+        ]
+        return lines + [f"warning: {text}" for text in corpus.warnings]
     skipped = sum(corpus.skipped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items() if count)
     lines = [

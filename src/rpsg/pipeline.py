@@ -9,9 +9,11 @@ from pathlib import Path
 
 from rpsg import data
 from rpsg.config import RunConfig
+from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.llm.language import detect_languages
-from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, make_plan
+from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
+from rpsg.plan_keys import plan_keys, plan_paid_ledger
 from rpsg.privacy import budget, card
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
@@ -19,7 +21,7 @@ from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, new_run_folder
 from rpsg.session import open_session
-from rpsg.stages.variants import PrivateSource
+from rpsg.stages.variants import Source
 from rpsg.steps import choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
 from rpsg.types import PrivateCorpus, Progress
 
@@ -52,6 +54,8 @@ def run(
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
     config = with_folder(config)
+    if config.guarantee == "end-to-end":
+        return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
     pool, calibration = _split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
@@ -114,8 +118,17 @@ def load_corpus(config: RunConfig) -> PrivateCorpus:
     return corpus
 
 
+def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]:
+    """Lists the ledger of a run in advance; spends nothing."""
+    if config.guarantee == "end-to-end":
+        return plan_paid_ledger(config, has_labels=bool(corpus.label_columns))
+    return plan_ledger(config, plan(config, corpus))
+
+
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
-    """Computes what a run would do; spends nothing."""
+    """Computes the sizes of a run; spends nothing."""
+    if config.guarantee == "end-to-end":
+        return sizes_of(config)
     pool, calibration = _split(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
@@ -130,6 +143,9 @@ def with_folder(config: RunConfig) -> RunConfig:
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
+    if config.guarantee == "end-to-end":
+        planned = plan_keys(config, has_labels=bool(corpus.label_columns))
+        return card.promise(config.epsilon, config.delta, planned.events(), has_units=corpus.has_units)
     text = card.statement(
         guarantee=config.guarantee,
         epsilon=config.epsilon,
@@ -146,6 +162,6 @@ def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, Pri
     return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
 
-def _unserved(sources: dict[str, PrivateSource], served: set[str], missing: int) -> dict[str, PrivateSource]:
+def _unserved(sources: dict[str, Source], served: set[str], missing: int) -> dict[str, Source]:
     left = [record_id for record_id in sources if record_id not in served]
     return {record_id: sources[record_id] for record_id in left[: 2 * missing]}

@@ -35,6 +35,7 @@ def publish(
         n_units_bound=config.n_units_bound,
         data_flow=tuple(data_flows(session)),
         outside_budget=session.n_outside,
+        public_inputs=session.public_inputs,
     )
     card = build_card(inputs, session.ledger.lines())
     table = to_table(texts, corpus.label_columns)
@@ -83,19 +84,14 @@ def publish(
 def data_flows(session: Session) -> list[DataFlow]:
     """Says which model read which kind of text."""
     models = session.models
-    flows = [
-        DataFlow(
-            task="summarise",
-            model=models.summariser.name,
-            trust=models.summariser.trust,
-            reads="private texts",
-        ),
-        DataFlow(
-            task="write",
-            model=models.writer.name,
-            trust=models.writer.trust,
-            reads="summaries of private texts, and texts written from them",
-        ),
+    flows = []
+    reads = "noisy histograms of phrases, labels, tones and lengths, and texts written from them"
+    if models.summariser is not None:
+        reads = "summaries of private texts, and texts written from them"
+        name, trust = models.summariser.name, models.summariser.trust
+        flows.append(DataFlow(task="summarise", model=name, trust=trust, reads="private texts"))
+    flows += [
+        DataFlow(task="write", model=models.writer.name, trust=models.writer.trust, reads=reads),
         DataFlow(
             task="embed",
             model=models.embedder.name,

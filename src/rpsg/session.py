@@ -13,7 +13,7 @@ from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.llm.prompting import PromptedSummariser, load_prompt
 from rpsg.llm.wrappers import CallStore, StoredSummariser, StoredTextModel, require_local
-from rpsg.privacy.ledger import Ledger
+from rpsg.privacy.ledger import Ledger, Limit
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
@@ -36,7 +36,7 @@ OnProgress = Callable[[Progress], None]
 class Models:
     """One model a task."""
 
-    summariser: Summariser
+    summariser: Summariser | None
     writer: StoredTextModel
     embedder: Embedder
     sentiment: SentimentModel | None
@@ -59,6 +59,7 @@ class Session:
     tones: dict[str, str] = field(default_factory=dict)
     details: dict[str, frozenset[str]] = field(default_factory=dict)
     n_outside: int | None = None
+    public_inputs: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def reject(self, items: Iterable[Rejection]) -> None:
@@ -107,7 +108,10 @@ def open_session(
 ) -> Iterator[Session]:
     """Loads the models and opens the run's files; closes the files at the end."""
     counts: Counter[str] = Counter()
-    ledger = Ledger.open(folder.ledger, noise=noise, binding=folder.binding)
+    limit = None
+    if config.guarantee == "end-to-end" and config.epsilon is not None:
+        limit = Limit(epsilon=config.epsilon, delta=config.delta)
+    ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
     try:
         store = CallStore(folder.calls)
         try:
@@ -139,9 +143,11 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
     wrap = partial(StoredTextModel, store=store, chunk_size=size, settings=settings, on_progress=on_progress)
     load = partial(registry.text_model, dtype=generation.dtype, threads=generation.threads)
     writer = load(names.write)
-    require_local(writer.name, writer.trust, task="writing from summaries of private text")
-    summariser: Summariser
-    if registry.is_summariser(names.abstract):
+    summariser: Summariser | None
+    if config.guarantee == "end-to-end":
+        # Nothing is summarised, and the writer reads ledger outputs only: it may be remote.
+        summariser = None
+    elif registry.is_summariser(names.abstract):
         model = registry.summariser(names.abstract, max_tokens=config.abstract.max_tokens)
         summariser = StoredSummariser(
             model, store, chunk_size=size, settings=settings, on_progress=on_progress
@@ -154,7 +160,9 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
             sampling=config.abstract,
             max_tokens=config.abstract.max_tokens,
         )
-    require_local(summariser.name, summariser.trust, task="abstraction")
+    if summariser is not None:
+        require_local(writer.name, writer.trust, task="writing from summaries of private text")
+        require_local(summariser.name, summariser.trust, task="abstraction")
     embedder = registry.embedder(names.embed)
     require_local(embedder.name, embedder.trust, task="embedding")
     return Models(

@@ -12,7 +12,7 @@ from rpsg.session import Session
 from rpsg.stages.abstract import PrivateNotes, abstract
 from rpsg.stages.refine import PrivateContext, Refinery
 from rpsg.stages.select import utilities
-from rpsg.stages.variants import PrivateSource, vary
+from rpsg.stages.variants import Source, vary
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, survivors
 from rpsg.text import MIN_WORDS, WordRuns, flaw_of
 from rpsg.types import (
@@ -29,9 +29,10 @@ VOTE_NOTE = "candidates depend on the data: not part of any guarantee"
 TEXTS_NOTE = "LLM rewrites of summaries of private records; nothing bounds what their wording reveals"
 
 
-def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, PrivateSource]:
+def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, Source]:
     """Summarises each seed and chooses one summary: steps 2 and 3."""
     config, models = session.config, session.models
+    assert models.summariser is not None
     session.embed_records(seeds)
     tones, details = session.judge_tones(seeds), session.find_details(seeds)
     ids = [record.record_id for record in seeds]
@@ -69,8 +70,8 @@ def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> d
     }
 
 
-def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str, str]) -> PrivateSource:
-    return PrivateSource(
+def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str, str]) -> Source:
+    return Source(
         source_id=item.abstraction_id,
         record_id=record.record_id,
         text=item.text,
@@ -94,7 +95,7 @@ def _draw(session: Session, scores: Mapping[str, Sequence[float]], label: str) -
 
 
 def vary_from(
-    session: Session, sources: Mapping[str, PrivateSource], *, label: str, n_each: int
+    session: Session, sources: Mapping[str, Source], *, label: str, n_each: int
 ) -> list[PrivateVariant]:
     """Writes texts from the chosen summaries (step 4) and drops those that are not usable texts."""
     written = vary(
@@ -171,7 +172,7 @@ def _count_votes(session: Session, votes: PrivateRows, n_items: int) -> list[flo
 def vary_again(
     session: Session,
     variants: Sequence[PrivateVariant],
-    sources: Mapping[str, PrivateSource],
+    sources: Mapping[str, Source],
     *,
     label: str,
 ) -> list[PrivateVariant]:

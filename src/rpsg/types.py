@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Trust = Literal["local", "remote"]
-Guarantee = Literal["none", "selection"]
+Guarantee = Literal["none", "selection", "end-to-end"]
 Labels = Mapping[str, str]
 FloatArray = npt.NDArray[np.float32]
 
@@ -100,6 +100,42 @@ class PrivateVariant:
 
 
 # --- released ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """What to write about, sampled from noisy histograms: a function of ledger outputs.
+
+    Attributes:
+        seed_id: unique in the run.
+        phrases: to be evoked.
+        labels: label column to value.
+        tone: positive, negative or neutral.
+        n_words: length asked for.
+    """
+
+    seed_id: str
+    phrases: tuple[str, ...]
+    labels: Labels
+    tone: str
+    n_words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A text written from a seed, or from another candidate: post-processing of ledger outputs.
+
+    Attributes:
+        variant_id: unique in the run.
+        record_id: the seed it was written from.
+        text: the text.
+        labels: the seed's.
+    """
+
+    variant_id: str
+    record_id: str
+    text: str
+    labels: Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from rpsg.data import read_corpus
 from rpsg.evaluate import diversity, fidelity
 from rpsg.llm.redact import contains_detail
 from rpsg.rng import Streams
-from rpsg.stages.variants import PrivateSource, vary
+from rpsg.stages.variants import Source, vary
 from rpsg.text import MIN_WORDS, flaw_of
 
 Figures = dict[str, Any]
@@ -67,7 +67,7 @@ def public_texts(config: RunConfig, seeds: Sequence[str]) -> list[str]:
     model = registry.text_model(config.models.write, dtype="auto", threads=None)
     for attempt in range(4):
         sources = [
-            PrivateSource(
+            Source(
                 source_id=f"public{attempt}.{i}",
                 record_id=f"public{attempt}.{i}",
                 text="",

@@ -15,6 +15,7 @@ from rpsg.privacy.accounting import (
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
+    gaussian_true_positive,
     posterior,
     round_up,
     true_positive_bound,
@@ -236,6 +237,9 @@ def test_attacker_in_numbers() -> None:
     assert true_positive_bound(1.0, 1e-6, false_positive=0.01) == pytest.approx(0.01 * math.e + 1e-6)
     assert true_positive_bound(20.0, 1e-6, false_positive=0.01) < 1
     assert true_positive_bound(math.inf, 1e-6, false_positive=0.01) == 1.0
+    assert gaussian_true_positive(0.0, 0.0, false_positive=0.01) == pytest.approx(0.01)
+    assert gaussian_true_positive(1.532, 0.0, false_positive=0.01) == pytest.approx(0.2136, abs=1e-3)
+    assert gaussian_true_positive(0.0, 0.1, false_positive=0.01) == pytest.approx(0.11)
 
 
 def test_events_under_different_relations_are_not_added() -> None:

@@ -1,6 +1,6 @@
 """Prompts as text files, and a summariser made of a text model and a prompt.
 
-A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt` and `public.txt` (turns marked
+A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
 `[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
 A last `[assistant]` turn is the beginning of the reply.
 """
@@ -17,7 +17,7 @@ from rpsg.errors import ConfigError
 from rpsg.rng import Streams
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public"]
+PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 # A chat model's words to a token, and the part of its context that a source text may fill.

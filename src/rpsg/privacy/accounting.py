@@ -327,6 +327,17 @@ def true_positive_bound(epsilon: float, delta: float, *, false_positive: float) 
     return min(1.0, first, second)
 
 
+def gaussian_true_positive(mu: float, delta: float, *, false_positive: float) -> float:
+    """Returns the largest true-positive rate of a membership test on mu-GDP releases and a delta-only term.
+
+    delta + (1 - delta) Phi(Phi^-1(a / (1 - delta)) + mu) (Dong, Roth & Su 2022, Proposition 3.1).
+    """
+    from scipy.special import ndtr, ndtri
+
+    level = min(1.0, false_positive / (1 - delta))
+    return float(delta + (1 - delta) * ndtr(ndtri(level) + mu))
+
+
 def round_up(value: float, digits: int) -> float:
     """Rounds a privacy figure up, so that what is shown is never smaller than what holds."""
     if math.isinf(value):

@@ -16,6 +16,7 @@ from rpsg.privacy.accounting import (
     Figure,
     compose,
     gaussian_epsilon,
+    gaussian_true_positive,
     posterior,
     round_up,
     true_positive_bound,
@@ -36,6 +37,8 @@ from rpsg.privacy.ledger import LedgerLine
 from rpsg.types import Trust
 
 FALSE_POSITIVE = 0.01
+# A family or a small team: how far the guarantee reaches for people who are in the data together.
+_GROUP = 5
 CardGuarantee = Literal["none", "selection", "end-to-end"]
 _NOT_COVERED = {
     "none": (
@@ -87,6 +90,7 @@ class CardInputs(_Part):
         data_flow: which model read what.
         outside_budget: runs on these data, this one included, that no data budget covers; None where the
             data have no budget.
+        public_inputs: where topics come from, with a checksum (`end-to-end`).
     """
 
     run_id: str
@@ -99,6 +103,7 @@ class CardInputs(_Part):
     n_units_bound: int | None = None
     data_flow: tuple[DataFlow, ...]
     outside_budget: int | None = None
+    public_inputs: str = ""
 
 
 class CardLine(_Part):
@@ -204,6 +209,14 @@ def _epsilon(figure: CardFigure) -> str:
     return "none finite" if figure.epsilon is None else f"{figure.epsilon:g}"
 
 
+def promise(epsilon: float | None, delta: float, events: Sequence[PrivacyEvent], *, has_units: bool) -> str:
+    """Returns the statement of an end-to-end run before it begins."""
+    figures = _figures_of(events, delta)
+    return statement(
+        guarantee="end-to-end", epsilon=epsilon, n_candidates=0, has_units=has_units, figures=figures
+    )
+
+
 def noise_in_words(*, epsilon: float, n_candidates: int) -> str:
     """Says how often the noisy choice keeps the best of K evenly spaced candidates."""
     best = permute_and_flip_best(epsilon, n_candidates)
@@ -213,10 +226,10 @@ def noise_in_words(*, epsilon: float, n_candidates: int) -> str:
     )
 
 
-def _attacker(inputs: CardInputs, figures: Sequence[CardFigure]) -> str:
+def _attacker(inputs: CardInputs, figures: Sequence[CardFigure], events: Sequence[PrivacyEvent]) -> str:
     if inputs.guarantee == "end-to-end" and figures and figures[0].epsilon is not None:
         sure = posterior(figures[0].epsilon)
-        rate = true_positive_bound(figures[0].epsilon, figures[0].delta, false_positive=FALSE_POSITIVE)
+        rate = _true_positive(figures[0], events)
         return (
             "An attacker who thought it 50 % likely that a unit was in the data can become at most "
             f"{_percent(sure)} sure, but for an event of probability {figures[0].delta:g}. A test that "
@@ -230,6 +243,16 @@ def _attacker(inputs: CardInputs, figures: Sequence[CardFigure]) -> str:
             f"{_percent(posterior(inputs.epsilon))} sure which of two records it was."
         )
     return "Nothing bounds what an attacker learns from the released texts."
+
+
+def _true_positive(whole: CardFigure, events: Sequence[PrivacyEvent]) -> float:
+    """The smaller of the bound that any (epsilon, delta) gives and the exact one of Gaussian releases."""
+    bound = true_positive_bound(whole.epsilon or 0.0, whole.delta, false_positive=FALSE_POSITIVE)
+    if not all(isinstance(event, GaussianEvent | DeltaEvent) for event in events):
+        return bound
+    mu = math.sqrt(sum(event.mu**2 for event in events if isinstance(event, GaussianEvent)))
+    delta = sum(event.delta for event in events if isinstance(event, DeltaEvent))
+    return min(bound, gaussian_true_positive(mu, delta, false_positive=FALSE_POSITIVE))
 
 
 def _percent(share: float) -> str:
@@ -307,7 +330,7 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
         ),
         choice=_choice(inputs),
         figures=figures,
-        attacker=_attacker(inputs, figures),
+        attacker=_attacker(inputs, figures, [event for line in lines for event in line.events]),
         releases=tuple(_card_line(line, inputs) for line in lines),
         not_covered=(*_NOT_COVERED[inputs.guarantee], *_NEVER_COVERED),
     )
@@ -317,14 +340,18 @@ def _figures(inputs: CardInputs, lines: Sequence[LedgerLine]) -> tuple[CardFigur
     events = [event for line in lines for event in line.events]
     if any(isinstance(event, NonPrivateEvent) for event in events):
         raise PrivacyError("a run with a release without noise cannot be called end-to-end")
-    found = [
-        compose(events, inputs.delta),
-        compose(events, inputs.delta, relation=REPLACE),
-        compose(events, inputs.delta, group=5),
-    ]
-    whole = found[0].epsilon
+    whole = compose(events, inputs.delta).epsilon
     if inputs.epsilon is None or whole > inputs.epsilon * (1 + 1e-9):
         raise PrivacyError(f"the ledger's lines cost epsilon {whole:.4g}; the run promised {inputs.epsilon}")
+    return _figures_of(events, inputs.delta)
+
+
+def _figures_of(events: Sequence[PrivacyEvent], delta: float) -> tuple[CardFigure, ...]:
+    found = (
+        compose(events, delta),
+        compose(events, delta, relation=REPLACE),
+        compose(events, delta, group=_GROUP),
+    )
     return tuple(_card_figure(figure) for figure in found)
 
 

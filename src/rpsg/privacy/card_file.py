@@ -49,6 +49,8 @@ def render_markdown(card: Card) -> str:
         f"- Noise: {'secure source' if card.secure_noise else 'fixed test noise, not private'}\n"
         f"- Run: {card.inputs.run_id}\n"
     )
+    if card.inputs.public_inputs:
+        parts.append(f"- Public inputs: {card.inputs.public_inputs}\n")
     if card.figures:
         parts.append("## What holds for the released texts as a whole\n")
         parts.append("| relation | units that differ | epsilon | delta | accountant |\n|---|---|---|---|---|")

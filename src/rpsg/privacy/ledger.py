@@ -21,7 +21,7 @@ from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy import state
 from rpsg.privacy.accounting import compose
 from rpsg.privacy.events import EVENT_TYPES, PrivacyEvent
-from rpsg.privacy.mechanisms import Mechanism, NoisyMax, NonPrivateTexts, describe
+from rpsg.privacy.mechanisms import Mechanism, NoisyMax, NonPrivateTexts, PaidTexts, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
 from rpsg.types import SyntheticText
 
@@ -145,7 +145,7 @@ class Ledger:
             note: kept on the line and printed on the card.
 
         Returns:
-            The drawn value; for `NonPrivateTexts` a tuple of `SyntheticText`.
+            The drawn value; for `NonPrivateTexts` and `PaidTexts` a tuple of `SyntheticText`.
 
         Raises:
             PrivacyError: the label was released with other parameters, or a record was drawn for before.
@@ -351,7 +351,7 @@ def _line(number: int, label: str, body: Mapping[str, object]) -> LedgerLine:
 
 
 def _as_released(mechanism: object, line_id: int, result: object) -> object:
-    if not isinstance(mechanism, NonPrivateTexts) or not isinstance(result, list):
+    if not isinstance(mechanism, NonPrivateTexts | PaidTexts) or not isinstance(result, list):
         return result
     return tuple(
         SyntheticText(text_id=row["text_id"], text=row["text"], labels=row["labels"], paid_by=line_id)

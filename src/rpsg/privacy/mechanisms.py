@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.errors import PrivacyError
+from rpsg.errors import PrivacyError, PrivateDataError
 from rpsg.privacy.events import (
     ADD_REMOVE,
     REPLACE_RECORD,
@@ -22,7 +22,7 @@ from rpsg.privacy.events import (
     PureEvent,
 )
 from rpsg.privacy.noise import NoiseSource
-from rpsg.types import PrivateVariant
+from rpsg.types import Candidate, PrivateVariant
 
 # Contributions are scaled to a public integer grid before noise: floating point leaks low bits.
 GRID_STEPS = 2**10
@@ -365,15 +365,44 @@ class NonPrivateTexts:
 
     def sample(self, private_value: Sequence[PrivateVariant], noise: NoiseSource) -> object:
         """Returns rows of id, text, labels, and (for the private map) the variant's id."""
-        rows = []
-        for index in noise.shuffle(len(private_value)):
-            item = private_value[index]
-            rows.append(
-                {
-                    "text_id": noise.token(),
-                    "text": item.text,
-                    "labels": dict(item.labels),
-                    "variant_id": item.variant_id,
-                }
-            )
-        return rows
+        return _shuffled_rows(private_value, noise)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidTexts:
+    """Releases texts that are a function of earlier releases and public inputs: it costs nothing more.
+
+    Attributes:
+        reason: what the texts are.
+    """
+
+    reason: str
+
+    @property
+    def events(self) -> tuple[PrivacyEvent, ...]:
+        """None: post-processing."""
+        return ()
+
+    def sample(self, private_value: Sequence[Candidate], noise: NoiseSource) -> object:
+        """Returns rows as `NonPrivateTexts` does.
+
+        Raises:
+            PrivateDataError: an item is not a candidate, so it may hold private text.
+        """
+        if not all(isinstance(item, Candidate) for item in private_value):
+            raise PrivateDataError("only candidates, written from ledger outputs, are paid for")
+        return _shuffled_rows(private_value, noise)
+
+
+def _shuffled_rows(
+    items: Sequence[PrivateVariant | Candidate], noise: NoiseSource
+) -> list[dict[str, object]]:
+    return [
+        {
+            "text_id": noise.token(),
+            "text": items[index].text,
+            "labels": dict(items[index].labels),
+            "variant_id": items[index].variant_id,
+        }
+        for index in noise.shuffle(len(items))
+    ]

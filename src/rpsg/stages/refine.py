@@ -8,6 +8,7 @@ surrogate model as its own seed. Thresholds are set once, on calibration records
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,15 @@ from rpsg.llm.language import detect_languages
 from rpsg.llm.redact import contains_detail, generalise_money, redact
 from rpsg.rng import Streams
 from rpsg.text import MIN_WORDS, WordRuns, flaw_of, words_of
-from rpsg.types import Embedder, FloatArray, LikelihoodModel, PiiDetector, PrivateVariant, Rejection
+from rpsg.types import (
+    Candidate,
+    Embedder,
+    FloatArray,
+    LikelihoodModel,
+    PiiDetector,
+    PrivateVariant,
+    Rejection,
+)
 
 STAGE = "refine"
 CALIBRATION_MIN = 40
@@ -30,6 +39,7 @@ _SHINGLE = 8
 _ANY_LANGUAGE = ""
 
 Values = npt.NDArray[np.float64]
+Text = TypeVar("Text", PrivateVariant, Candidate)
 
 
 def max_cosine(vectors: FloatArray, others: FloatArray) -> Values:
@@ -88,6 +98,19 @@ class PrivateContext:
     seed_nll: Mapping[str, float]
     calibration_nll: Values
 
+    @classmethod
+    def nothing(cls) -> "PrivateContext":
+        """Knows of no private text: what a refinery needs that must read synthetic and public text only."""
+        none = np.empty((0, 1), dtype=np.float32)
+        return cls(
+            runs=WordRuns.build([], 1),
+            details=frozenset(),
+            seeds=none,
+            calibration=none,
+            seed_nll={},
+            calibration_nll=np.empty(0),
+        )
+
 
 class Refinery:
     """The filters of one run, with their thresholds. Call `refine` once for every batch of texts."""
@@ -122,7 +145,7 @@ class Refinery:
             else math.inf
         )
 
-    def refine(self, variants: Sequence[PrivateVariant]) -> tuple[list[PrivateVariant], list[Rejection]]:
+    def refine(self, variants: Sequence[Text]) -> tuple[list[Text], list[Rejection]]:
         """Cleans texts of personal details and drops those that must not be released.
 
         Args:
@@ -151,7 +174,7 @@ class Refinery:
         ]
         return accepted, rejected
 
-    def _remove_details(self, variants: Sequence[PrivateVariant]) -> list[PrivateVariant]:
+    def _remove_details(self, variants: Sequence[Text]) -> list[Text]:
         if self._pii is None:
             return list(variants)
         config = self._config.pii
@@ -163,7 +186,7 @@ class Refinery:
             cleaned.append(replace(variant, text=generalise_money(text) if config.money else text))
         return cleaned
 
-    def _flaws(self, variants: Sequence[PrivateVariant]) -> list[str | None]:
+    def _flaws(self, variants: Sequence[Text]) -> list[str | None]:
         texts = [variant.text for variant in variants]
         spoken = detect_languages(texts)
         reasons = []
@@ -178,9 +201,7 @@ class Refinery:
             reasons.append(reason)
         return reasons
 
-    def _mark_similar(
-        self, variants: Sequence[PrivateVariant], kept: Sequence[int], reasons: list[str | None]
-    ) -> None:
+    def _mark_similar(self, variants: Sequence[Text], kept: Sequence[int], reasons: list[str | None]) -> None:
         if not self._similarity or not kept:
             return
         vectors = self._embedder.embed([variants[i].text for i in kept])
@@ -189,9 +210,7 @@ class Refinery:
             if value > self._similarity_threshold:
                 reasons[i] = "similarity"
 
-    def _mark_likely(
-        self, variants: Sequence[PrivateVariant], kept: Sequence[int], reasons: list[str | None]
-    ) -> None:
+    def _mark_likely(self, variants: Sequence[Text], kept: Sequence[int], reasons: list[str | None]) -> None:
         if not self._nll or self._surrogate is None or not kept:
             return
         config, context = self._config.nll, self._context

@@ -17,8 +17,8 @@ _LENGTH_NOISE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class PrivateSource:
-    """What a variant is written from.
+class Source:
+    """What a text is written from. Private in the modes whose summaries are; see `Seed` for the other.
 
     Attributes:
         source_id: id of the abstraction or variant.
@@ -40,7 +40,7 @@ class PrivateSource:
 
 
 def vary(
-    sources: Sequence[PrivateSource],
+    sources: Sequence[Source],
     *,
     model: TextModel,
     embedder: Embedder,
@@ -50,6 +50,46 @@ def vary(
     streams: Streams,
     round_name: str,
 ) -> list[PrivateVariant]:
+    """Writes `n_each` texts from each private source; see `write_texts`.
+
+    Returns:
+        The variants in the order of the sources; texts may be empty or flawed (refinement judges).
+    """
+    texts = write_texts(
+        sources,
+        model=model,
+        embedder=embedder,
+        config=config,
+        prompt=prompt,
+        n_each=n_each,
+        streams=streams,
+        round_name=round_name,
+    )
+    return [
+        PrivateVariant(
+            variant_id=f"{source.record_id}/{round_name}.{i}",
+            record_id=source.record_id,
+            text=text,
+            labels=source.labels,
+            parent_id=source.source_id,
+        )
+        for (source, i), text in zip(
+            ((source, i) for source in sources for i in range(n_each)), texts, strict=True
+        )
+    ]
+
+
+def write_texts(
+    sources: Sequence[Source],
+    *,
+    model: TextModel,
+    embedder: Embedder,
+    config: WriteConfig,
+    prompt: PromptName,
+    n_each: int,
+    streams: Streams,
+    round_name: str,
+) -> list[str]:
     """Writes `n_each` texts from each source.
 
     Of every text several drafts are written, and the usable one nearest to its abstraction is kept: a
@@ -60,14 +100,15 @@ def vary(
         model: writes the texts; may be remote only where the caller allows that.
         embedder: compares drafts with their abstraction.
         config: prompt folder, lengths, drafts, sampling.
-        prompt: `write` makes a text of an abstraction, `rewrite` a new version of a text, `public`
-            a text from labels and length alone (a baseline: it reads no source text, and has one draft).
+        prompt: `write` makes a text of an abstraction, `rewrite` a new version of a text, `keys` a text
+            around phrases, `public` a text from labels and length alone (it reads no source text, and has
+            one draft).
         n_each: texts a source.
         streams: experiment randomness.
         round_name: makes ids and random streams unique.
 
     Returns:
-        The variants in the order of the sources; texts may be empty or flawed (refinement judges).
+        The texts, `n_each` a source, in order; they may be empty or flawed (refinement judges).
     """
     n_drafts = 1 if prompt == "public" else config.n_drafts
     jobs = [(source, i) for source in sources for i in range(n_each)]
@@ -79,21 +120,11 @@ def vary(
     replies = model.complete([request for _, request in asked])
     texts = [tidy(begin + reply.text) for (begin, _), reply in zip(asked, replies, strict=True)]
     drafts = [texts[start : start + n_drafts] for start in range(0, len(texts), n_drafts)]
-    kept = _nearest_drafts([source.summary for source, _ in jobs], drafts, embedder)
-    return [
-        PrivateVariant(
-            variant_id=f"{source.record_id}/{round_name}.{i}",
-            record_id=source.record_id,
-            text=text,
-            labels=source.labels,
-            parent_id=source.source_id,
-        )
-        for (source, i), text in zip(jobs, kept, strict=True)
-    ]
+    return _nearest_drafts([source.summary for source, _ in jobs], drafts, embedder)
 
 
 def _ask(
-    source: PrivateSource, rng: np.random.Generator, config: WriteConfig, prompt: PromptName, n_drafts: int
+    source: Source, rng: np.random.Generator, config: WriteConfig, prompt: PromptName, n_drafts: int
 ) -> list[tuple[str, TextRequest]]:
     # The drafts of a text share their prompt, which the decoder then reads once.
     template = load_prompt(config.prompt, prompt)
@@ -137,7 +168,7 @@ def _target_words(n_words: int, config: WriteConfig, rng: np.random.Generator) -
     return int(np.clip(noisy, config.min_length, config.max_length))
 
 
-def _values(source: PrivateSource, *, opener: str, n_words: int) -> dict[str, str]:
+def _values(source: Source, *, opener: str, n_words: int) -> dict[str, str]:
     labels = "".join(f"{name}: {value}. " for name, value in source.labels.items()).strip()
     return {
         "text": source.text,

@@ -1,0 +1,216 @@
+"""Keys: what each unit contributes to noisy histograms, and seeds sampled from them (mode B).
+
+Theorem. A unit's keys are a function of that unit's records and of public inputs alone, and each
+histogram is released by a mechanism of L2 sensitivity 1 under add/remove of one unit. So all of them
+together are mu-GDP with mu^2 the sum of 1 / sigma^2, plus the delta of thresholded keys; seeds, and all
+texts written from them, are post-processing (specification, section 3.2). There is no statistic of the
+private corpus here: no inverse document frequency, no clustering, no exact count.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rpsg.privacy.mechanisms import PrivateRows
+from rpsg.rng import Streams
+from rpsg.text import words_of
+from rpsg.types import FloatArray, Labels, PrivateRecord, Seed
+
+TONES = ("positive", "negative", "neutral")
+# Upper ends of public length buckets in words; a text is asked for as long as its bucket's middle.
+LENGTHS = (40, 80, 120, 180, 260)
+N_FACETS = len(TONES) * len(LENGTHS)
+OTHER = "other"
+_MIN_LETTERS = 4
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PrivateKeys:
+    """What each unit contributes, in any order of units.
+
+    Attributes:
+        units: one entry a unit: its records.
+        topics: index of the nearest public centroid.
+        facets: index of (tone, length bucket).
+        labels: the unit's labels as one key.
+        phrases: unit to at most `max_phrases` keys of topic and phrase.
+    """
+
+    units: tuple[str, ...]
+    topics: npt.NDArray[np.int64]
+    facets: npt.NDArray[np.int64]
+    labels: Mapping[str, tuple[str, ...]]
+    phrases: Mapping[str, tuple[str, ...]]
+
+
+def group_by_unit(records: Sequence[PrivateRecord]) -> dict[str, list[PrivateRecord]]:
+    """Returns the records of each unit."""
+    units: dict[str, list[PrivateRecord]] = {}
+    for record in records:
+        units.setdefault(record.unit_id, []).append(record)
+    return units
+
+
+def extract_keys(
+    records: Sequence[PrivateRecord],
+    *,
+    vectors: Mapping[str, FloatArray],
+    tones: Mapping[str, str],
+    centroids: FloatArray,
+    max_phrases: int,
+    salt: Streams,
+) -> PrivateKeys:
+    """Computes each unit's keys from that unit's records and public inputs alone.
+
+    Args:
+        records: all records.
+        vectors: record id to unit vector.
+        tones: record id to sentiment; absent means neutral.
+        centroids: public topic centroids, shape (k, d).
+        max_phrases: most phrases of one unit.
+        salt: public randomness that decides which of a unit's words count.
+    """
+    units = group_by_unit(records)
+    topics, facets = [], []
+    labels: dict[str, tuple[str, ...]] = {}
+    phrases: dict[str, tuple[str, ...]] = {}
+    for unit, own in units.items():
+        mean = np.mean([vectors[record.record_id] for record in own], axis=0)
+        topic = int(np.argmax(centroids @ mean))
+        topics.append(topic)
+        facets.append(_facet(own, tones))
+        # Several records of one unit count as one unit: its most frequent labels, ties by name.
+        found = Counter(_join(topic, label_key(record.labels)) for record in own)
+        labels[unit] = (min(found, key=lambda key: (-found[key], key)),)
+        words = choose_words([record.text for record in own], max_phrases, salt)
+        phrases[unit] = tuple(_join(topic, word) for word in words)
+    return PrivateKeys(
+        units=tuple(units),
+        topics=np.asarray(topics, dtype=np.int64),
+        facets=np.asarray(facets, dtype=np.int64),
+        labels=labels,
+        phrases=phrases,
+    )
+
+
+def choose_words(texts: Sequence[str], at_most: int, salt: Streams) -> list[str]:
+    """Returns content words of some texts, those first whose public hash comes first.
+
+    Words are ranked by a hash alone, never by how frequent they are among others' texts.
+    """
+    from spacy.lang.en.stop_words import STOP_WORDS
+
+    words = {word for text in texts for word in words_of(text)}
+    usable = [
+        word for word in words if word.isalpha() and len(word) >= _MIN_LETTERS and word not in STOP_WORDS
+    ]
+    return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
+
+
+def label_key(labels: Labels) -> str:
+    """Returns labels as one key."""
+    return _SEPARATOR.join(f"{name}={labels[name]}" for name in sorted(labels))
+
+
+def histogram_rows(indices: npt.NDArray[np.int64]) -> PrivateRows:
+    """Returns one contribution of weight 1 a unit."""
+    return PrivateRows(units=np.arange(len(indices)), items=indices, weights=np.ones(len(indices)))
+
+
+def _facet(own: Sequence[PrivateRecord], tones: Mapping[str, str]) -> int:
+    found = Counter(tones.get(record.record_id, "neutral") for record in own)
+    tone = min(found, key=lambda name: (-found[name], name))
+    words = float(np.mean([len(record.text.split()) for record in own]))
+    return TONES.index(tone) * len(LENGTHS) + int(np.searchsorted(LENGTHS[:-1], words))
+
+
+def _join(topic: int, key: str) -> str:
+    return f"{topic}{_SEPARATOR}{key}"
+
+
+# --- from here on: ledger outputs only -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedKeys:
+    """The noisy histograms, as the ledger gave them out.
+
+    Attributes:
+        topics: noisy units of each topic; one entry where there is one topic.
+        facets: noisy units of each (tone, length bucket).
+        labels: topic and label key to noisy units; only what is above the threshold.
+        phrases: topic and phrase to noisy weight; only what is above the threshold.
+    """
+
+    topics: Sequence[float]
+    facets: Sequence[float]
+    labels: Mapping[str, float]
+    phrases: Mapping[str, float]
+
+
+def sample_paid_seeds(
+    keys: ReleasedKeys,
+    n: int,
+    *,
+    label_columns: Sequence[str],
+    phrases_per_text: int,
+    streams: Streams,
+    round_name: str,
+) -> list[Seed]:
+    """Samples what to write about from noisy histograms: post-processing, as often as one likes."""
+    topics = _normalise(keys.topics)
+    facets = _normalise(keys.facets)
+    phrases, labels = _by_topic(keys.phrases, len(topics)), _by_topic(keys.labels, len(topics))
+    seeds = []
+    for i in range(n):
+        rng = streams.get("seed", round_name, i)
+        topic = int(rng.choice(len(topics), p=topics))
+        facet = int(rng.choice(N_FACETS, p=facets))
+        seeds.append(
+            Seed(
+                seed_id=f"seed-{round_name}-{i}",
+                phrases=_draw(phrases[topic], phrases_per_text, rng),
+                labels=_labels(_draw(labels[topic], 1, rng), label_columns),
+                tone=TONES[facet // len(LENGTHS)],
+                n_words=_middle(facet % len(LENGTHS)),
+            )
+        )
+    return seeds
+
+
+def _normalise(counts: Sequence[float]) -> npt.NDArray[np.float64]:
+    positive = np.clip(np.asarray(counts, dtype=np.float64), 0.0, None)
+    total = positive.sum()
+    return positive / total if total > 0 else np.full(len(positive), 1 / len(positive))
+
+
+def _by_topic(found: Mapping[str, float], n_topics: int) -> list[dict[str, float]]:
+    tables: list[dict[str, float]] = [{} for _ in range(n_topics)]
+    for key, value in found.items():
+        topic, _, name = key.partition(_SEPARATOR)
+        tables[int(topic)][name] = value
+    return tables
+
+
+def _draw(table: Mapping[str, float], n: int, rng: np.random.Generator) -> tuple[str, ...]:
+    if not table:
+        return ()
+    names = sorted(table)
+    chances = _normalise([table[name] for name in names])
+    count = min(n, int((chances > 0).sum()))
+    return tuple(str(name) for name in rng.choice(names, size=count, replace=False, p=chances))
+
+
+def _labels(drawn: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    pairs = (part.partition("=") for key in drawn for part in key.split(_SEPARATOR) if part)
+    named = {name: value for name, _, value in pairs}
+    return {name: named.get(name, OTHER) for name in columns}
+
+
+def _middle(bucket: int) -> int:
+    low = LENGTHS[bucket - 1] if bucket else LENGTHS[0] // 2
+    return (low + LENGTHS[bucket]) // 2
