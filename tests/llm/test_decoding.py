@@ -1,12 +1,15 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaMLP
 
+from rpsg.llm import decoding, kernels
 from rpsg.llm.decoding import Decoder
 from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
 from rpsg.llm.sampling import Job, sample
@@ -133,6 +136,59 @@ def test_half_precision_weights_in_another_layout_compute_the_same() -> None:
         pack_linear_layers(layer, 8)
         assert "Packed" in repr(layer)
         assert torch.allclose(layer(states).float(), expected, atol=0.02)
+
+
+def gated(activation: str) -> LlamaMLP:
+    config = LlamaConfig(hidden_size=64, intermediate_size=96, hidden_act=activation)
+    torch.manual_seed(0)
+    return LlamaMLP(config).bfloat16()
+
+
+@pytest.mark.parametrize(("activation", "is_fused"), [("silu", True), ("swish", True), ("gelu", False)])
+def test_a_gate_is_applied_where_its_product_is_summed(activation: str, is_fused: bool) -> None:
+    module = gated(activation)
+    states = torch.randn(5, 64).bfloat16()
+    with torch.inference_mode():
+        expected = module(states).float()
+        pack_linear_layers(module, 8)
+        assert isinstance(module.act_fn, torch.nn.Identity) == is_fused
+        assert torch.allclose(module(states).float(), expected, atol=0.002)
+        assert expected.abs().max() > 0.02
+
+
+def test_a_gate_that_stays_in_full_precision_keeps_its_activation() -> None:
+    module = gated("silu").float()
+    states = torch.randn(5, 64)
+    with torch.inference_mode():
+        expected = module(states)
+        pack_linear_layers(module, 8)
+        assert torch.equal(module(states), expected)
+
+
+@pytest.mark.parametrize("short", [0, 512], ids=["library", "own"])
+def test_prompts_are_read_alike_with_either_attention(
+    folder: Path, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(kernels, "sdpa_attention_forward", counting(calls, kernels.sdpa_attention_forward))
+    monkeypatch.setattr(decoding, "_SHORT", short)
+    given = prompts(5, shared=20)
+    jobs = [job(prompt, n=4) for prompt in given]
+    model = load(folder)
+    Decoder(model, n_slots=3).run(jobs)
+    # Only the shared beginning is read by the library's attention.
+    n_layers = model.config.num_hidden_layers
+    assert (len(calls) == n_layers) == (short > 0)
+    plain = load(folder, ours=False)
+    assert [done.written for done in jobs] == [greedy(plain, prompt, 4) for prompt in given]
+
+
+def counting(calls: list[str], function: Callable[..., object]) -> Callable[..., object]:
+    def counted(*given: object, **options: object) -> object:
+        calls.append("called")
+        return function(*given, **options)
+
+    return counted
 
 
 def law(logits: list[float], *, temperature: float, top_k: int, top_p: float) -> dict[int, float]:

@@ -1,8 +1,8 @@
 """The decoding loop: slots of a preallocated key-value cache, refilled as sequences finish.
 
 Works for any causal language model of transformers that keeps plain attention caches. The model's own
-modules compute; what is ours is what they leave slow on a processor: the cache's layout, attention for a
-single new token, and the layout of half-precision weights.
+modules compute; what is ours is what they leave slow on a processor: the cache's layout, short attention,
+and the layout of half-precision weights.
 """
 
 from collections import deque
@@ -18,11 +18,13 @@ from rpsg.llm.slot_cache import SlotCache, states_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# A forward pass over prompts takes about this many tokens at once.
-_PREFILL_TOKENS = 2048
+# A forward pass over prompts takes about this many tokens at once: few enough to stay near the processor.
+_PREFILL_TOKENS = 1024
 # New sequences enter when this share of the slots is free, so that prompts are read in batches.
 _REFILL_SHARE = 0.125
 _MIN_SHARED = 16
+# Prompts up to this length are read with an explicit mask: all scores of a part then fit into memory.
+_SHORT = 512
 
 
 class Decoder:
@@ -96,7 +98,8 @@ class Decoder:
                 keys, values = (state.expand(len(prompts), -1, -1, -1) for state in states_of(layer))
                 cache.update(keys, values, index)
         wanted, place = torch.unique(lasts, return_inverse=True)
-        output = self._model(input_ids=ids, past_key_values=cache, logits_to_keep=wanted)
+        mask = _causal_mask(shared, ids.shape[1]) if self._adds_mask and ids.shape[1] <= _SHORT else None
+        output = self._model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=wanted)
         return output.logits[rows, place[rows]], cache, rows
 
     def _step(self, active: Sequence[Job], cache: SlotCache, tokens: torch.Tensor) -> None:
@@ -114,6 +117,11 @@ class Decoder:
             past_key_values=cache,
         )
         tokens[:n] = sample(output.logits[:, -1], active)
+
+
+def _causal_mask(before: int, length: int) -> torch.Tensor:
+    """What to add to the scores of `length` tokens that follow `before` others."""
+    return torch.full((1, 1, length, before + length), -torch.inf).triu(before + 1)
 
 
 def _parts(jobs: Sequence[Job], shared: int) -> Iterator[list[Job]]:

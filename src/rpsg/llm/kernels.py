@@ -1,10 +1,11 @@
-"""What a processor computes faster than the library's own way: attention of single tokens, packed weights."""
+"""What a processor computes faster than the library's own way: short attention, packed weights, gates."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.activations import SiLUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -21,21 +22,24 @@ def _attend(
     scaling: float | None = None,
     **options: object,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention of one new token a sequence as two small products; all else goes to the library's kernel.
+    """Short attention as two products a key head; all else goes to the library's kernel.
 
-    The library's kernel works through each head's keys on its own, and three heads may share them; it
-    took half of a step's time. Only the decoder passes a mask that is added to the scores.
+    The library's kernel works through each query head's keys on its own, and three heads may share
+    them; it took half of a step's time. Only the decoder passes a mask that is added to the scores.
     """
-    if query.shape[2] != 1 or attention_mask is None or not attention_mask.is_floating_point():
+    if attention_mask is None or not attention_mask.is_floating_point():
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **cast("dict[str, Any]", options)
         )
-    rows, heads, _, width = query.shape
-    grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
-    scores = (grouped @ key.transpose(2, 3)).float()
-    scores = scores * (width**-0.5 if scaling is None else scaling) + attention_mask
-    mixed = scores.softmax(-1).to(value.dtype) @ value
-    return mixed.reshape(rows, 1, heads, value.shape[3]), None
+    rows, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    products = query.reshape(rows, key.shape[1], groups * length, width) @ key.transpose(2, 3)
+    scale = width**-0.5 if scaling is None else scaling
+    scores = torch.add(
+        attention_mask[:, :, None], products.view(rows, -1, groups, length, key.shape[2]), alpha=scale
+    )
+    mixed = scores.softmax(-1).to(value.dtype).flatten(2, 3) @ value
+    return mixed.view(rows, heads, length, -1).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register("rpsg", _attend)
@@ -52,16 +56,20 @@ def use_slot_attention(model: "PreTrainedModel") -> None:
 
 
 class _PackedLinear(nn.Module):
-    """A linear layer whose bfloat16 weight is laid out once for the processor's matrix kernel."""
+    """A linear layer whose bfloat16 weight is laid out once for the processor's matrix kernel.
 
-    def __init__(self, linear: nn.Linear, batch: int) -> None:
+    An activation is applied to the sums before they are rounded and written.
+    """
+
+    def __init__(self, linear: nn.Linear, batch: int, activation: Literal["none", "swish"] = "none") -> None:
         super().__init__()
         self._bias = linear.bias
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), batch)
+        self._activation = activation
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            states, self._weight, self._bias, "none", [], ""
+            states, self._weight, self._bias, self._activation, [], ""
         )
         return result
 
@@ -71,6 +79,19 @@ def pack_linear_layers(model: "PreTrainedModel", batch: int) -> None:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for module in list(model.modules()):
+        is_gated = _is_gated(module)
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and child.weight.dtype == torch.bfloat16:
-                setattr(module, name, _PackedLinear(child, batch))
+                is_gate = is_gated and name == "gate_proj"
+                setattr(module, name, _PackedLinear(child, batch, "swish" if is_gate else "none"))
+                if is_gate:
+                    module.act_fn = nn.Identity()
+
+
+# The parts of a feed-forward module that computes down(act(gate(x)) * up(x)), as most models name them.
+_GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+def _is_gated(module: nn.Module) -> bool:
+    parts = dict(module.named_children())
+    return parts.keys() == _GATED and isinstance(parts["act_fn"], nn.SiLU | SiLUActivation)

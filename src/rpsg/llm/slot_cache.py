@@ -12,9 +12,8 @@ _CAPACITY_STEP = 32
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, one row a slot, each row filled up to its own length.
 
-    Keys are stored transposed, (slots, heads, width of a head, positions), as the product with a
-    single query reads them. The matrix kernel copies what is not dense, so all positions are handed
-    out, and their number follows the longest sequence.
+    The matrix kernel copies what is not dense, so all positions are handed out, and their number
+    follows the longest sequence.
     """
 
     keys: torch.Tensor
@@ -39,15 +38,16 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Changes the number of positions and keeps what fits."""
         # Within memory that is already mapped: fresh pages cost more than the copy.
         kept = min(capacity, self._cache.capacity)
-        keys, values = self.keys[..., :kept].clone(), self.values[:, :, :kept].clone()
+        keys, values = self.keys[:, :, :kept].clone(), self.values[:, :, :kept].clone()
         self._take_room(capacity)
-        self.keys[..., :kept], self.values[:, :, :kept] = keys, values
-        self.keys[..., kept:], self.values[:, :, kept:] = 0, 0
+        for states, old in ((self.keys, keys), (self.values, values)):
+            states[:, :, :kept] = old
+            states[:, :, kept:] = 0
 
     def _take_room(self, capacity: int) -> None:
         slots, heads, most = self._cache.n_slots, self._heads, self._cache.most
         n_keys, n_values = (len(room) // most * capacity for room in (self._key_room, self._value_room))
-        self.keys = self._key_room[:n_keys].view(slots, heads, -1, capacity)
+        self.keys = self._key_room[:n_keys].view(slots, heads, capacity, -1)
         self.values = self._value_room[:n_values].view(slots, heads, capacity, -1)
 
     def update(
@@ -55,9 +55,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stores the state of one new token a row; returns all of those rows."""
         n, cache = key_states.shape[0], self._cache
-        self.keys[cache.rows[:n], :, :, cache.positions[:n]] = key_states[:, :, 0]
+        self.keys[cache.rows[:n], :, cache.positions[:n]] = key_states[:, :, 0]
         self.values[cache.rows[:n], :, cache.positions[:n]] = value_states[:, :, 0]
-        return self.keys[:n].transpose(2, 3), self.values[:n]
+        return self.keys[:n], self.values[:n]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Positions to be masked, and where they begin."""
@@ -104,7 +104,7 @@ class SlotCache(Cache):
             if layer.keys is None:
                 layer.lazy_initialization(keys, values)
             width = keys.shape[2]
-            layer.keys[first:end, ..., :width] = keys.transpose(2, 3)[rows]
+            layer.keys[first:end, :, :width] = keys[rows]
             layer.values[first:end, :, :width] = values[rows]
         self.positions[first:end] = torch.tensor(lengths) - 1
 
@@ -112,7 +112,7 @@ class SlotCache(Cache):
         """Moves a sequence to another slot."""
         length = int(self.positions[source]) + 1
         for layer in self.slot_layers:
-            layer.keys[target, ..., :length] = layer.keys[source, ..., :length]
+            layer.keys[target, :, :length] = layer.keys[source, :, :length]
             layer.values[target, :, :length] = layer.values[source, :, :length]
         self.positions[target] = self.positions[source]
 
