@@ -6,7 +6,6 @@ import sys
 import traceback
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from rpsg.result import RunResult
     from rpsg.types import PrivateCorpus
 
+EXIT_BUG = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 SHOW_MESSAGES = "RPSG_SHOW_MESSAGES"
@@ -306,24 +306,26 @@ def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:
     print_result(result, quiet=quiet, as_json=as_json)
 
 
-def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _show_bug(error: Exception) -> None:
     # A message of Python or of a library may quote what it was given: a record's id, a piece of text.
     message = f"message withheld, because it may quote private text; {SHOW_MESSAGES}=1 shows it. "
     message += "This is a bug of rpsg: please report the lines above"
     if os.environ.get(SHOW_MESSAGES):
         message = str(error)
-    lines = "".join(traceback.format_tb(trace))
-    typer.echo(f"Traceback (most recent call last):\n{lines}{kind.__name__}: {message}", err=True)
+    lines = "".join(traceback.format_tb(error.__traceback__))
+    typer.echo(f"Traceback (most recent call last):\n{lines}{type(error).__name__}: {message}", err=True)
 
 
 def main() -> NoReturn:
-    """Entry point: errors raised on purpose become one message and exit status 2."""
-    sys.excepthook = _show_bug
+    """Entry point: errors raised on purpose become one message and exit status 2, bugs exit status 1."""
     try:
         app(standalone_mode=True)
     except RpsgError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)
+    except Exception as error:  # noqa: BLE001 (typer puts its own hook in place of sys.excepthook)
+        _show_bug(error)
+        sys.exit(EXIT_BUG)
     sys.exit(0)
 
 

@@ -122,12 +122,12 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
 def _data_card(
     config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
 ) -> str:
-    columns = ["id", "text", *corpus.label_columns]
+    columns = "id, text" + (" and the labels that were asked for" if corpus.label_columns else "")
     files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
     return (
         f"# Synthetic texts\n\n**{statement}**\n\n"
         f"{len(texts)} texts written by a language model (`{writer}`), none by a person. "
-        f"Files: {files}; columns: {', '.join(columns)}. Ids are random and row order is shuffled.\n\n"
+        f"Files: {files}; columns: {columns}. Ids are random and row order is shuffled.\n\n"
         "What they state as fact is invented or distorted: use them to develop and test software and "
         "methods, not to learn about any person. privacy_card.md says what protects the private texts "
         "they were made from, and what does not.\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpsg.types import SyntheticText
-from rpsg.writers import to_table
+from rpsg.writers import check_released, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +25,9 @@ class RunResult:
         rejected: "stage: reason" to count.
         notes: what the reader should know, for example a filter that was off.
         n_wanted: texts asked for.
+
+    Raises:
+        PrivateDataError: a text is not a released text.
     """
 
     texts: tuple[SyntheticText, ...]
@@ -35,6 +38,9 @@ class RunResult:
     rejected: Mapping[str, int]
     notes: tuple[str, ...]
     n_wanted: int
+
+    def __post_init__(self) -> None:
+        check_released(self.texts)
 
     @property
     def synthetic(self) -> "pa.Table":

@@ -147,9 +147,13 @@ class RunDir:
         self.root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".release-", dir=self.root))
         staging.chmod(0o755)
-        write_rows(staging)
-        for name, content in documents.items():
-            write_text(staging / name, content)
+        try:
+            write_rows(staging)
+            for name, content in documents.items():
+                write_text(staging / name, content)
+        except BaseException:
+            _remove_tree(staging)
+            raise
         if self.release.exists():
             _remove_tree(self.release)
         staging.replace(self.release)

@@ -43,9 +43,9 @@ class Models:
     pii: PiiDetector | None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Session:
-    """The open parts of one run."""
+    """The open parts of one run; holds private details, so it does not print itself."""
 
     config: RunConfig
     folder: RunDir

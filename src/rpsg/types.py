@@ -1,7 +1,7 @@
 """The nouns of the project and the protocols that are open to users.
 
 Values derived from private text and not yet released have types whose name starts with `Private`.
-Their `repr` shows ids and sizes only, so that no log line, traceback or debugger prints a text.
+Their `repr` shows sizes only, so that no log line, traceback or debugger prints a text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ class PrivateAbstraction:
     text: str
 
     def __repr__(self) -> str:
-        return f"PrivateAbstraction({self.abstraction_id!r}, <{len(self.text)} characters>)"
+        return f"PrivateAbstraction(<{len(self.text)} characters>)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -96,7 +96,7 @@ class PrivateVariant:
     parent_id: str = ""
 
     def __repr__(self) -> str:
-        return f"PrivateVariant({self.variant_id!r}, <{len(self.text)} characters>)"
+        return f"PrivateVariant(<{len(self.text)} characters>)"
 
 
 # --- released ------------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ class SyntheticText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """Why an item did not go on: ids and a reason, never text."""
+    """Why an item did not go on: ids, which are the private data's own, and a reason, never text."""
 
-    item_id: str
-    record_id: str
+    item_id: str = field(repr=False)
+    record_id: str = field(repr=False)
     stage: str
     reason: str
 

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 RELEASED_COLUMNS = ("id", "text")
 
 
+def check_released(rows: Sequence[SyntheticText]) -> None:
+    """Refuses rows that are not released texts.
+
+    Raises:
+        PrivateDataError: a row is something else.
+    """
+    wrong = next((type(row).__name__ for row in rows if not isinstance(row, SyntheticText)), None)
+    if wrong is not None:
+        raise PrivateDataError(
+            f"only released texts (SyntheticText) can be written, not {wrong}; pass it through Ledger.release"
+        )
+
+
 def to_table(rows: Sequence[SyntheticText], label_columns: Sequence[str]) -> "pa.Table":
     """Makes the released table: `id`, `text`, then the labels, all text; a missing label is null.
 
@@ -27,11 +40,7 @@ def to_table(rows: Sequence[SyntheticText], label_columns: Sequence[str]) -> "pa
     """
     import pyarrow as pa
 
-    wrong = next((type(row).__name__ for row in rows if not isinstance(row, SyntheticText)), None)
-    if wrong is not None:
-        raise PrivateDataError(
-            f"only released texts (SyntheticText) can be written, not {wrong}; pass it through Ledger.release"
-        )
+    check_released(rows)
     columns: dict[str, list[str | None]] = {
         "id": [row.text_id for row in rows],
         "text": [row.text for row in rows],
@@ -47,9 +56,14 @@ def write_rows(table: "pa.Table", path: Path) -> None:
     program may take it for a formula. In csv every field is quoted and null is the empty field.
 
     Raises:
+        PrivateDataError: something else than a table.
         ConfigError: another suffix.
         RunDirError: the file cannot be written, for example because the disk is full.
     """
+    import pyarrow as pa
+
+    if not isinstance(table, pa.Table):
+        raise PrivateDataError(f"only a released table can be written, not {type(table).__name__}")
     writers: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
         ".csv": _write_csv,
         ".jsonl": _write_json_lines,

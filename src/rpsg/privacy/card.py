@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from rpsg.errors import ConfigError, PrivacyError
 from rpsg.privacy.accounting import (
@@ -112,8 +112,8 @@ class CardLine(_Part):
     line: int
     release: str
     mechanism: str
-    parameters: dict[str, object]
-    events: tuple[dict[str, object], ...]
+    parameters: dict[str, JsonValue]
+    events: tuple[dict[str, JsonValue], ...]
     cost: tuple[str, ...]
     note: str
     secure_noise: bool

@@ -157,7 +157,7 @@ def _line_of(line: CardLine) -> LedgerLine:
         line_id=line.line,
         label=line.release,
         mechanism=line.mechanism,
-        parameters=line.parameters,
+        parameters=dict(line.parameters),
         events=tuple(events),
         note=line.note,
         secure_noise=line.secure_noise,

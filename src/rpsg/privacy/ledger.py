@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -253,7 +253,7 @@ class Ledger:
         return {
             "mechanism": type(mechanism).__name__,
             "parameters": describe(mechanism),
-            "events": [[type(event).__name__, asdict(event)] for event in mechanism.events],
+            "events": [[type(event).__name__, describe(event)] for event in mechanism.events],
             "note": note,
             "secure_noise": self._noise.secure,
             "time": time.time(),

@@ -5,7 +5,7 @@ A mechanism clips every contribution itself; its caller promises nothing.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -47,8 +47,8 @@ class Mechanism(Protocol[Value_contra]):
 
 
 def describe(mechanism: object) -> dict[str, object]:
-    """Returns a mechanism's public parameters."""
-    return asdict(mechanism)  # type: ignore[call-overload,no-any-return]
+    """Returns the public parameters of a mechanism or event, as they are: nothing is unfolded."""
+    return {part.name: getattr(mechanism, part.name) for part in fields(mechanism)}  # type: ignore[arg-type]
 
 
 # --- sums ----------------------------------------------------------------------------------------
