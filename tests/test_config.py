@@ -78,3 +78,40 @@ def test_set_value_nests() -> None:
     values: dict[str, object] = {}
     set_value(values, "vote.survive", "0.8")
     assert RunConfig.parse(values).vote.survive == 0.8
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["epsilon: 1\nepsilon: 8", "data:\n  path: a\n  path: b", "<<: {epsilon: 9}"],
+    ids=["top", "inner", "merge"],
+)
+def test_keys_that_stand_twice_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="write it once"):
+        RunConfig.load(path)
+
+
+@pytest.mark.parametrize("value", ["yes", "1:30", "nan", ".inf", "1e9", "1e-320"])
+def test_values_that_yaml_would_read_as_something_else_are_no_numbers(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"epsilon: {value}")
+    with pytest.raises(ConfigError, match="epsilon"):
+        RunConfig.load(path)
+
+
+def test_numbers_are_decimal(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("n: 010\ndelta: 1e-7\noutside_budget: true\ndata: {id_column: null}")
+    loaded = RunConfig.load(path)
+    assert (loaded.n, loaded.delta, loaded.outside_budget, loaded.data.id_column) == (10, 1e-7, True, None)
+
+
+def test_a_noise_seed_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match="privacy noise is never seeded"):
+        RunConfig.parse({"noise_seed": 1})
+
+
+def test_delta_is_checked_against_the_number_of_people() -> None:
+    with pytest.raises(ConfigError, match="must be below 1/n_units_bound"):
+        RunConfig.parse({"delta": 1e-3, "n_units_bound": 1000})

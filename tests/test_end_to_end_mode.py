@@ -17,9 +17,9 @@ from rpsg.pipeline import plan_releases, run, statement_of
 from rpsg.privacy import budget
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card
-from rpsg.privacy.ledger import read_lines
-from rpsg.privacy.mechanisms import PaidTexts
+from rpsg.privacy.ledger import read_lines, read_run
 from rpsg.privacy.noise import FixedNoise, IntArray
+from rpsg.privacy.plain import PaidTexts
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
 from rpsg.stages.keys import PrivateKeys, choose_words, extract_keys
@@ -137,7 +137,7 @@ def test_a_run_keeps_its_promise_and_says_so_before_and_after(tmp_path: Path) ->
     assert result.statement == statement_of(settings, texts)
     assert result.statement.startswith("The complete set of released texts is (epsilon=8, delta=1e-06)-DP")
     card = result.folder / "release/privacy_card.json"
-    assert check_card(card, ledger_lines=read_lines(result.folder / "private/ledger.sqlite")) == []
+    assert check_card(card, ledger=read_run(result.folder / "private/ledger.sqlite")) == []
     page = json.loads(card.read_text())
     assert page["figures"][0]["epsilon"] == pytest.approx(8, abs=1e-3)
     assert [line["release"] for line in page["releases"]] == [

@@ -11,7 +11,7 @@ import rpsg
 from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
-from rpsg.errors import ConfigError, PrivateDataError, RunDirError
+from rpsg.errors import ConfigError, DataError, PrivacyError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel
 from rpsg.pipeline import plan, run, statement_of, with_folder
 from rpsg.privacy.noise import FixedNoise
@@ -248,3 +248,33 @@ def test_public_names() -> None:
         assert getattr(rpsg, name).__name__ == name
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = rpsg.nothing_of_the_kind
+
+
+def test_noise_that_is_too_small_is_refused_before_anything_is_drawn(
+    tmp_path: Path, corpus: PrivateCorpus
+) -> None:
+    with pytest.raises(PrivacyError, match="ask for a smaller epsilon"):
+        run(config(tmp_path / "run", guarantee="selection", epsilon=30), corpus)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_point_at_a_person_are_refused(tmp_path: Path) -> None:
+    records = tuple(
+        PrivateRecord(
+            record_id=f"r{i}",
+            unit_id=f"u{i}",
+            text=f"A long enough text about matter{i % 9} that says little, number {i}.",
+            labels={"owner": f"zanzibar{i % 6}@mail.example"},
+        )
+        for i in range(120)
+    )
+    texts = PrivateCorpus(records=records, label_columns=("owner",))
+    with pytest.raises(DataError, match="6 of 6 values of label column 'owner'") as caught:
+        run(config(tmp_path / "run", refine={"nll": {"enabled": False}}), texts)
+    assert "zanzibar" not in str(caught.value)
+
+
+def test_a_run_killed_while_it_was_begun_can_be_begun_again(tmp_path: Path, corpus: PrivateCorpus) -> None:
+    (tmp_path / "run/private").mkdir(parents=True)
+    (tmp_path / "run/private/config.yaml").write_text("{}")
+    assert run(config(tmp_path / "run"), corpus).complete

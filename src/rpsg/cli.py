@@ -182,7 +182,8 @@ def budget_init(
     from rpsg.data import read_corpus
     from rpsg.privacy.budget import Budget
 
-    corpus = read_corpus(data_file, text_column=text_column, unit_column=unit_column)
+    # Every row counts, also one that a run would skip as too short.
+    corpus = read_corpus(data_file, text_column=text_column, unit_column=unit_column, min_words=1)
     budget = Budget.create(corpus, name=data_file.name, epsilon=epsilon, delta=delta)
     typer.echo(
         f"Budget of {budget.name}: epsilon {epsilon:g} at delta {delta:g}. It is kept in {budget.path}"
@@ -206,11 +207,11 @@ def card_check(
 ) -> None:
     """Build a card again from its lines and say whether it holds."""
     from rpsg.privacy.card_file import check_card
-    from rpsg.privacy.ledger import read_lines
+    from rpsg.privacy.ledger import read_run
     from rpsg.rundir import RunDir
 
-    lines = read_lines(RunDir.open(ledger).ledger) if ledger else None
-    problems = check_card(card_file, ledger_lines=lines, public_key=public_key)
+    run_ledger = read_run(RunDir.open(ledger).ledger) if ledger else None
+    problems = check_card(card_file, ledger=run_ledger, public_key=public_key)
     if problems:
         raise ConfigError(f"{card_file} does not hold: {'; '.join(problems)}")
     typer.echo(f"{card_file} holds: its figures and words follow from its lines.")

@@ -4,7 +4,8 @@ Every field is public. Nothing in it may be computed from the private data, exce
 """
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -15,7 +16,9 @@ from rpsg.errors import ConfigError
 from rpsg.types import Guarantee
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Below and above, the noise is out of the range that its sources and the accounting are made for.
+Epsilon = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+Delta = Annotated[float, Field(ge=1e-15, le=0.01, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PresetName = Literal["small-cpu", "paper-reddit", "paper-pubmed"]
 
@@ -162,8 +165,8 @@ class RunConfig(_Section):
 
     preset: PresetName = "small-cpu"
     guarantee: Guarantee = "selection"
-    epsilon: Positive | None = Field(None, description="default 4; has no meaning with guarantee none")
-    delta: Share = Field(1e-6, description="of the vote's noise; never computed from the data")
+    epsilon: Epsilon | None = Field(None, description="default 4; has no meaning with guarantee none")
+    delta: Delta = Field(1e-6, description="of the vote's noise; never computed from the data")
     n_units_bound: Count | None = Field(
         None, description="most people there can be, by what is public; delta must be below 1 over it"
     )
@@ -264,6 +267,28 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 }
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML whose values mean what they look like.
+
+    YAML 1.1 reads `yes` as true, `010` as 8 and `1:30` as 90, and takes the last of two equal keys.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        """Refuses a key that stands twice, and merge keys."""
+        names = [str(key.value) for key, _ in node.value]
+        twice = next((name for name in names if names.count(name) > 1 or name == "<<"), None)
+        if twice is not None:
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: key {twice!r} stands twice or merges; write it once"
+            )
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {}
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
+
+
 def read_yaml(path: Path) -> dict[str, object]:
     """Reads a YAML mapping.
 
@@ -271,7 +296,7 @@ def read_yaml(path: Path) -> dict[str, object]:
         ConfigError: the file is missing or not a YAML mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except FileNotFoundError:
         raise ConfigError(f"no configuration file {path}; write one with: rpsg init {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

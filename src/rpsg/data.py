@@ -311,7 +311,7 @@ def split_calibration(
         corpus: the data.
         share: of the records, in (0, 1).
         at_most: largest number of records taken.
-        key: secret of the run, at most 64 bytes.
+        key: of the hash, at most 64 bytes; it only has to differ from run to run.
 
     Returns:
         The pool of seeds and the calibration part, each in input order. `skipped` and `warnings` of both

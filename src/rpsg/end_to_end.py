@@ -17,8 +17,8 @@ from rpsg.config import RunConfig
 from rpsg.plan import Plan
 from rpsg.plan_keys import KeysPlan, plan_keys
 from rpsg.privacy import budget
-from rpsg.privacy.mechanisms import PaidTexts
 from rpsg.privacy.noise import NoiseSource
+from rpsg.privacy.plain import PaidTexts
 from rpsg.public import build_public
 from rpsg.release import publish
 from rpsg.result import RunResult
@@ -109,7 +109,7 @@ def vote_in_rounds(
         texts = [candidate.text for candidate in ranked]
         private_votes = cast_votes(
             session.embed_records(corpus.records),
-            [""] * len(corpus),
+            [{}] * len(corpus),
             [record.unit_id for record in corpus.records],
             vectors=session.models.embedder.embed(texts),
             classes=[""] * len(texts),

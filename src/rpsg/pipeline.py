@@ -14,7 +14,9 @@ from rpsg.errors import ConfigError
 from rpsg.llm.language import detect_languages
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
 from rpsg.plan_keys import plan_keys, plan_paid_ledger
-from rpsg.privacy import budget, card
+from rpsg.privacy import budget
+from rpsg.privacy.card import promise
+from rpsg.privacy.card_words import noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
@@ -22,7 +24,7 @@ from rpsg.rng import Streams
 from rpsg.rundir import RunDir, new_run_folder
 from rpsg.session import open_session
 from rpsg.stages.variants import Source
-from rpsg.steps import choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
+from rpsg.steps import check_labels, choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
 from rpsg.types import PrivateCorpus, Progress
 
 
@@ -50,6 +52,7 @@ def run(
     Raises:
         ConfigError: more texts are wanted than there are seeds.
         RunDirError: the folder holds another run.
+        DataError: label values hold personal details.
         BudgetExceeded: the data have a budget, which cannot be charged in these modes.
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
@@ -62,6 +65,7 @@ def run(
         budget.refuse_uncharged(corpus)
     folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
     with open_session(config, folder, on_progress, noise=noise) as session:
+        check_labels(session, corpus)
         session.n_outside = budget.note_outside(corpus, folder.run_id)
         by_id = {record.record_id: record for record in pool.records}
         queue = [by_id[name] for name in data.sample_seeds(pool, session.streams.get("seeds"))]
@@ -145,8 +149,8 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
-        return card.promise(config.epsilon, config.delta, planned.events(), has_units=corpus.has_units)
-    text = card.statement(
+        return promise(config.epsilon, config.delta, planned.events(), has_units=corpus.has_units)
+    text = statement(
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         n_candidates=config.abstract.n_candidates,
@@ -154,7 +158,7 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     )
     if config.epsilon is None:
         return text
-    return f"{text} {card.noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
+    return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
 def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:

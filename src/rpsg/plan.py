@@ -7,6 +7,7 @@ from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, DataError
 from rpsg.privacy.accounting import calibrate_gaussian, gaussian_epsilon, round_up
 from rpsg.privacy.choice import permute_and_flip_best
+from rpsg.privacy.mechanisms import GaussianSum
 
 CALIBRATION_SHARE = 0.2
 CALIBRATION_MAX = 500
@@ -60,10 +61,14 @@ def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:
 
     Raises:
         ConfigError: more texts are wanted than there are seeds.
+        PrivacyError: epsilon is so large that the vote's noise falls below what the accounting covers.
         DataError: no record is left to seed from.
     """
     if n_pool < 1:
         raise DataError("no record is left to seed from; at least 2 usable records are needed")
+    if config.epsilon is not None and config.vote.enabled:
+        # Refused here, before anything is drawn, when the noise would be too small to account for.
+        vote_mechanism(config, n_items=1)
     n_wanted = config.n if config.n is not None else max(1, math.floor(DEFAULT_SHARE * n_pool))
     if n_wanted > n_pool:
         raise ConfigError(
@@ -80,9 +85,10 @@ def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:
     )
 
 
-def vote_noise(epsilon: float, delta: float) -> float:
-    """Returns the noise multiplier of the one vote of a run: a function of public settings alone."""
-    return calibrate_gaussian(epsilon, delta)
+def vote_mechanism(config: RunConfig, *, n_items: int) -> GaussianSum:
+    """Returns the mechanism of the one vote of a run: a function of public settings and the candidates."""
+    assert config.epsilon is not None
+    return GaussianSum(noise_multiplier=calibrate_gaussian(config.epsilon, config.delta), n_items=n_items)
 
 
 def plan_ledger(config: RunConfig, sizes: Plan) -> list[PlannedLine]:
@@ -130,7 +136,7 @@ def _plan_vote(config: RunConfig, sizes: Plan) -> PlannedLine:
             cost="epsilon infinite: no noise",
             signal=f"{votes:.1f} votes a candidate on average",
         )
-    noise = vote_noise(config.epsilon, config.delta)
+    noise = vote_mechanism(config, n_items=n_candidates).noise_multiplier
     epsilon = round_up(gaussian_epsilon(1 / noise, config.delta), 3)
     warning = ""
     if votes < noise:

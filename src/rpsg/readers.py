@@ -7,6 +7,7 @@ are raised outside `except` blocks where the original exception holds text of th
 import csv
 import difflib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,15 +64,19 @@ def read_columns(source: Source, choose: Choose) -> Columns:
     return columns
 
 
+# One word of letters, digits, underscores, dots and hyphens that begins with a letter.
+_COLUMN_NAME = re.compile(r"[A-Za-z_][\w.-]{0,30}")
+
+
 def _describe_missing_column(name: str, names: Sequence[str]) -> str:
+    # A file without a header has a private row in its place: only what looks like names is shown.
+    if not all(_COLUMN_NAME.fullmatch(other) for other in names):
+        return (
+            f"there is no column {name!r}; the data have {len(names)} columns, not listed because not all of "
+            "them look like names: does the first line hold column names?"
+        )
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    # A file without a header has a private row in its place.
-    if any(len(other.split()) > 4 or len(other) > 40 for other in names):
-        return (
-            f"there is no column {name!r}; {hint}the data have {len(names)} columns, not listed because some "
-            "names are as long as a text: does the first line hold column names?"
-        )
     return f"there is no column {name!r}; {hint}columns are: {', '.join(map(repr, names))}"
 
 

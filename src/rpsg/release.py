@@ -8,7 +8,8 @@ from pathlib import Path
 from rpsg.config import RunConfig
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
-from rpsg.privacy.card import CardInputs, DataFlow, build_card
+from rpsg.privacy.card import build_card
+from rpsg.privacy.card_model import CardInputs, DataFlow
 from rpsg.result import RunResult
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText
@@ -37,6 +38,7 @@ def publish(
         outside_budget=session.n_outside,
         public_inputs=session.public_inputs,
     )
+    session.ledger.attest(inputs.model_dump(mode="json"))
     card = build_card(inputs, session.ledger.lines())
     table = to_table(texts, corpus.label_columns)
 
@@ -123,6 +125,7 @@ def _data_card(
     config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
 ) -> str:
     columns = "id, text" + (" and the labels that were asked for" if corpus.label_columns else "")
+    writer = card_file.escape(writer)
     files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
     return (
         f"# Synthetic texts\n\n**{statement}**\n\n"

@@ -42,7 +42,7 @@ class RunDir:
         Args:
             root: the folder.
             config: the run's configuration.
-            fingerprint: keyed hash of the private data; kept in `private/` only.
+            fingerprint: SHA-256 of the private data; kept in `private/` only.
 
         Raises:
             RunDirError: the folder holds something else.
@@ -53,11 +53,11 @@ class RunDir:
         if run.manifest.exists():
             run._check_same(config, fingerprint)
             return run
-        if root.exists() and any(root.iterdir()):
+        if root.exists() and any(root.iterdir()) and not run._is_unfinished():
             raise RunDirError(f"{root} is not empty and holds no run; name a new folder with -o")
         try:
-            run.private.mkdir(parents=True, mode=0o700)
-            (root / "done").mkdir()
+            run.private.mkdir(parents=True, mode=0o700, exist_ok=True)
+            (root / "done").mkdir(exist_ok=True)
             write_text(run.config, config.to_yaml())
             write_json(run.private / "data.json", {"fingerprint": fingerprint})
             # Written last: a folder with a manifest is a complete beginning.
@@ -77,6 +77,15 @@ class RunDir:
         if not run.manifest.exists():
             raise RunDirError(f"{root} holds no run; start one with: rpsg run")
         return run
+
+    def _is_unfinished(self) -> bool:
+        # Killed while it was begun: nothing but empty parts and settings, so it can be begun again.
+        inside = {path.name for path in self.root.iterdir()}
+        private = {path.name for path in self.private.iterdir()} if self.private.is_dir() else set()
+        begun = {"config.yaml", "data.json"}
+        return inside <= {"private", "done"} and all(
+            name in begun or name.startswith((".config.yaml-", ".data.json-")) for name in private
+        )
 
     def _check_same(self, config: RunConfig, fingerprint: str) -> None:
         same_config = _without_folder(self.read_config()) == _without_folder(config)
@@ -117,7 +126,9 @@ class RunDir:
     def log(self, event: str, figures: Mapping[str, object]) -> None:
         """Appends a line of counts and seconds, never text, to `private/events.jsonl`."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **figures})
-        with (self.private / "events.jsonl").open("a", encoding="utf-8") as file:
+        path = self.private / "events.jsonl"
+        path.touch(mode=0o600)
+        with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def write_private(self, name: str, rows: Iterable[Mapping[str, object]]) -> None:

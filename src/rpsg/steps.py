@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from rpsg.errors import DataError
 from rpsg.llm.surrogate import Surrogate
-from rpsg.plan import CALIBRATION_MIN, vote_noise
-from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, NonPrivate, NonPrivateTexts, PrivateRows
+from rpsg.plan import CALIBRATION_MIN, vote_mechanism
+from rpsg.privacy.card import CHOICE
+from rpsg.privacy.mechanisms import NoisyMax, PrivateRows
+from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
 from rpsg.session import Session
 from rpsg.stages.abstract import PrivateNotes, abstract
 from rpsg.stages.refine import PrivateContext, Refinery
@@ -24,9 +27,30 @@ from rpsg.types import (
     SyntheticText,
 )
 
+_TELLING = frozenset({"EMAIL", "PHONE", "ID", "USERNAME"})
 CHOICE_NOTE = "one draw a record and run; says nothing of the summaries themselves"
 VOTE_NOTE = "candidates depend on the data: not part of any guarantee"
 TEXTS_NOTE = "LLM rewrites of summaries of private records; nothing bounds what their wording reveals"
+
+
+def check_labels(session: Session, corpus: PrivateCorpus) -> None:
+    """Refuses label values that point at a person: labels are released as they are.
+
+    Raises:
+        DataError: a label value holds an e-mail address, a phone or document number, or a user name.
+    """
+    model = session.models.pii
+    if model is None or not corpus.label_columns:
+        return
+    for column in corpus.label_columns:
+        values = sorted({record.labels[column] for record in corpus.records if column in record.labels})
+        n_bad = sum(any(span.type in _TELLING for span in spans) for spans in model.find(values))
+        if n_bad:
+            raise DataError(
+                f"{n_bad} of {len(values)} values of label column {column!r} hold personal details (an "
+                "e-mail address, a phone or document number, a user name), and labels are released as they are; "
+                "leave the column out, or group its values"
+            )
 
 
 def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, Source]:
@@ -83,7 +107,7 @@ def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str,
 
 
 def _draw(session: Session, scores: Mapping[str, Sequence[float]], label: str) -> dict[str, int]:
-    config, name = session.config, f"choice of summaries, {label}"
+    config, name = session.config, f"{CHOICE}, {label}"
     if config.epsilon is None:
         best = {record_id: int(np.argmax(values)) for record_id, values in scores.items()}
         drawn = session.ledger.release(name, NonPrivate(reason="best summary, no noise"), best)
@@ -131,11 +155,9 @@ def hold_vote(
     if not config.vote.enabled or not candidates:
         return [candidates[i] for i in best_of_each([0.0] * len(seeds), seeds, range(len(seeds)))]
     classes = classes_of([variant.labels for variant in candidates])
-    names = set(classes)
-    own = [name if name in names else "" for name in _class_names(pool)]
     votes = cast_votes(
         session.embed_records(pool.records),
-        own,
+        [record.labels for record in pool.records],
         [record.unit_id for record in pool.records],
         vectors=session.models.embedder.embed([variant.text for variant in candidates]),
         classes=classes,
@@ -152,18 +174,13 @@ def hold_vote(
     return [candidates[i] for i in sorted(chosen)]
 
 
-def _class_names(pool: PrivateCorpus) -> list[str]:
-    # The candidates decide which classes are large enough to vote on their own.
-    return classes_of([record.labels for record in pool.records])
-
-
 def _count_votes(session: Session, votes: PrivateRows, n_items: int) -> list[float]:
     config = session.config
     if config.epsilon is None:
         exact = np.bincount(votes.items, weights=votes.weights, minlength=n_items).tolist()
         counts = session.ledger.release("vote", NonPrivate(reason="exact votes"), exact, note=VOTE_NOTE)
     else:
-        mechanism = GaussianSum(noise_multiplier=vote_noise(config.epsilon, config.delta), n_items=n_items)
+        mechanism = vote_mechanism(config, n_items=n_items)
         counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE)
     assert isinstance(counts, list)
     return counts

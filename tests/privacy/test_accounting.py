@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from rpsg.errors import PrivacyError
 from rpsg.privacy.accounting import (
     PlannedRelease,
+    accuracy_bound,
     calibrate,
     calibrate_gaussian,
     compose,
+    gaussian_accuracy,
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
     gaussian_true_positive,
-    posterior,
     round_up,
+    show,
     true_positive_bound,
     zcdp_epsilon,
     zcdp_rho,
@@ -231,8 +233,11 @@ def test_plans_that_cannot_be_solved_are_refused() -> None:
 
 
 def test_attacker_in_numbers() -> None:
-    assert posterior(0.0) == 0.5
-    assert posterior(math.log(3)) == pytest.approx(0.75)
+    assert accuracy_bound(0.0) == 0.5
+    assert accuracy_bound(math.log(3)) == pytest.approx(0.75)
+    assert accuracy_bound(0.0, 0.1) == pytest.approx(0.55)
+    assert accuracy_bound(math.inf) == 1.0
+    assert gaussian_accuracy(1.0, 0.0) == pytest.approx((1 + gaussian_delta(1.0, 0.0)) / 2)
     assert true_positive_bound(0.0, 0.0, false_positive=0.01) == pytest.approx(0.01)
     assert true_positive_bound(1.0, 1e-6, false_positive=0.01) == pytest.approx(0.01 * math.e + 1e-6)
     assert true_positive_bound(20.0, 1e-6, false_positive=0.01) < 1
@@ -305,3 +310,14 @@ def test_privacy_figures_are_rounded_up() -> None:
     assert round_up(1.0001, 3) == 1.001
     assert round_up(1.0, 3) == 1.0
     assert round_up(math.inf, 3) == math.inf
+    assert round_up(math.nextafter(4.0, 5.0), 3) == 4.001
+    assert round_up(1.1, 3) == 1.1
+
+
+def test_figures_are_shown_with_all_their_digits() -> None:
+    assert [show(value) for value in (4.0, 2.0000049, 1234.564, 1e-6)] == [
+        "4",
+        "2.0000049",
+        "1234.564",
+        "1e-06",
+    ]

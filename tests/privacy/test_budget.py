@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rpsg.privacy.events import (
     PureEvent,
     SampledGaussianEvent,
 )
+from rpsg.privacy.state import state_dir
 from rpsg.types import PrivateCorpus, PrivateRecord
 
 
@@ -130,10 +132,10 @@ def test_a_second_budget_for_the_same_people_is_refused(budget: Budget) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "delta"), [(0, 1e-6), (-1, 1e-6), (math.inf, 1e-6), (1, 0), (1, 1), (math.nan, 1e-6)]
+    ("epsilon", "delta"), [(0, 1e-6), (-1, 1e-6), (math.inf, 1e-6), (1, 0), (1, 0.5), (math.nan, 1e-6)]
 )
 def test_limits_must_be_privacy_parameters(epsilon: float, delta: float) -> None:
-    with pytest.raises(ConfigError, match="positive epsilon"):
+    with pytest.raises(ConfigError, match="needs a positive epsilon"):
         Budget.create(corpus(0, 5), name="x", epsilon=epsilon, delta=delta)
 
 
@@ -142,6 +144,61 @@ def test_the_file_is_the_owners_and_holds_no_text(budget: Budget) -> None:
     content = b"".join(path.read_bytes() for path in budget.path.parent.iterdir())
     assert b"zanzibar" not in content and b"u19" not in content
     assert str(budget.path).startswith(os.environ["XDG_STATE_HOME"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.upper,
+        lambda text: text + "\u200b",
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: text[:-1],
+    ],
+    ids=["case", "invisible sign", "other spaces", "no full stop"],
+)
+def test_a_text_written_a_little_differently_is_found(budget: Budget, change: Callable[[str], str]) -> None:
+    nameless = corpus(0, 3, units=False, prefix="u")
+    other = replace(
+        nameless, records=tuple(replace(r, unit_id="x", text=change(r.text)) for r in nameless.records)
+    )
+    assert budget.shares_unit_with(other)
+
+
+def test_a_name_written_a_little_differently_is_found(budget: Budget) -> None:
+    records = tuple(
+        replace(r, unit_id=f" {r.unit_id.upper()}\u200b", text="other words") for r in corpus(0, 2).records
+    )
+    assert budget.shares_unit_with(PrivateCorpus(records=records, has_units=True))
+
+
+def test_a_run_is_charged_to_all_budgets_or_to_none() -> None:
+    roomy = Budget.create(corpus(0, 10), name="roomy", epsilon=50, delta=1e-6)
+    tight = Budget.create(corpus(10, 20), name="tight", epsilon=0.5, delta=1e-6)
+    with pytest.raises(BudgetExceeded, match="budget of tight"):
+        budgets.charge(corpus(5, 15), "run", [gaussian(1.0)])
+    assert (roomy.state().n_runs, tight.state().n_runs) == (0, 0)
+    # With a smaller cost the same run goes through.
+    budgets.charge(corpus(5, 15), "run", [gaussian(0.05)])
+    assert (roomy.state().n_runs, tight.state().n_runs) == (1, 1)
+
+
+def test_people_added_to_a_charged_run_are_learnt(budget: Budget) -> None:
+    budgets.charge(corpus(0, 5), "run", [gaussian(0.1)])
+    budgets.charge(corpus(0, 50), "run", [gaussian(0.1)])
+    assert budget.shares_unit_with(corpus(45, 60)) and budget.state().n_runs == 1
+
+
+def test_an_interrupted_beginning_leaves_no_budget(budget: Budget) -> None:
+    (budget.path.parent / "abc.new").write_text("")
+    assert [item.name for item in budgets.all_budgets()] == ["posts.csv"]
+
+
+def test_a_relative_state_folder_is_not_another_one_in_every_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", os.environ["XDG_STATE_HOME"])
+    monkeypatch.setenv("XDG_STATE_HOME", "st")
+    assert state_dir().is_absolute()
 
 
 def test_json_has_no_infinity(budget: Budget) -> None:

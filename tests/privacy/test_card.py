@@ -6,19 +6,15 @@ import pytest
 
 from rpsg.errors import ConfigError, PrivacyError
 from rpsg.privacy.accounting import gaussian_epsilon
-from rpsg.privacy.card import Card, CardGuarantee, CardInputs, DataFlow, build_card, noise_in_words, statement
+from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import render_markdown, to_json
-from rpsg.privacy.ledger import Ledger, LedgerLine
-from rpsg.privacy.mechanisms import (
-    GaussianSum,
-    Mechanism,
-    NoisyMax,
-    NonPrivate,
-    NonPrivateTexts,
-    PrivateRows,
-    ThresholdedKeys,
-)
+from rpsg.privacy.card_model import Card, CardGuarantee, CardInputs, DataFlow
+from rpsg.privacy.card_words import noise_in_words, statement
+from rpsg.privacy.ledger import Ledger
+from rpsg.privacy.lines import LedgerLine
+from rpsg.privacy.mechanisms import GaussianSum, Mechanism, NoisyMax, PrivateRows, ThresholdedKeys, describe
 from rpsg.privacy.noise import FixedNoise
+from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
 from rpsg.types import PrivateVariant
 
 FLOWS = (DataFlow(task="summarise", model="m", trust="local", reads="private texts"),)
@@ -41,12 +37,15 @@ def inputs(guarantee: CardGuarantee, **changes: object) -> CardInputs:
 def card(path: Path, guarantee: CardGuarantee, *, fixed: bool = False, **changes: object) -> Card:
     with Ledger.open(path, noise=FixedNoise(1) if fixed else None) as ledger:
         if guarantee == "selection":
-            ledger.release("choice", NoisyMax(epsilon=4.0, n_candidates=5), {"r": [0.1, 0.2]})
+            ledger.release(
+                "choice of summaries, first", NoisyMax(epsilon=4.0, n_candidates=5), {"r": [0.1, 0.2]}
+            )
             ledger.release("vote", GaussianSum(noise_multiplier=1.194, n_items=1), ONE_VOTE)
         else:
             ledger.release("choice", NonPrivate(reason="best"), {"r": 1})
         variant = PrivateVariant(variant_id="v", record_id="r", text="zanzibar secret")
         ledger.release("texts", NonPrivateTexts(reason="rewrites"), [variant])
+        ledger.attest(inputs(guarantee, **changes).model_dump(mode="json"))
         return build_card(inputs(guarantee, **changes), ledger.lines())
 
 
@@ -55,7 +54,7 @@ def line(number: int, mechanism: Mechanism[object], *, secure: bool = True) -> L
         line_id=number,
         label=f"release {number}",
         mechanism=type(mechanism).__name__,
-        parameters={},
+        parameters=describe(mechanism),
         events=mechanism.events,
         note="",
         secure_noise=secure,
@@ -139,7 +138,7 @@ def test_end_to_end_figures_follow_from_the_lines() -> None:
         f"The complete set of released texts is (epsilon={whole.epsilon:g}, delta=1e-06)-DP with respect to "
         "adding or removing one person with at most 3 records; replace-one: epsilon="
     )
-    assert "can become at most" in page.attacker
+    assert "at even odds, is right at most" in page.attacker
     assert page.released_texts == "protected as a whole: see figures"
 
 
@@ -166,3 +165,35 @@ def test_noise_in_words_names_both_chances() -> None:
     assert noise_in_words(epsilon=0.01, n_candidates=4).endswith(
         "with probability 0.25; a blind choice would with probability 0.25."
     )
+
+
+def test_a_card_is_refused_whose_lines_are_not_the_promised_ones(tmp_path: Path) -> None:
+    with pytest.raises(PrivacyError, match="not those that the run promised"):
+        card(tmp_path / "a", "selection", epsilon=0.1)
+    with pytest.raises(PrivacyError, match="not those that the run promised"):
+        build_card(inputs("selection"), [])
+    with pytest.raises(PrivacyError, match="has no epsilon"):
+        card(tmp_path / "b", "none", epsilon=1.0)
+    with pytest.raises(PrivacyError, match="has no line"):
+        build_card(inputs("end-to-end"), [])
+    with pytest.raises(PrivacyError, match="bound on the number of units"):
+        build_card(inputs("end-to-end", delta=0.9, n_units_bound=1000), [line(1, SUM)])
+
+
+def test_attack_bounds_hold_for_the_best_test() -> None:
+    # Two unit Gaussians mu apart: the likelihood-ratio test itself, by simulation.
+    page = build_card(inputs("end-to-end"), [line(1, SUM)])
+    rng = np.random.default_rng(0)
+    n, mu = 400_000, 1 / 3
+    out, inside = rng.normal(size=n), rng.normal(size=n) + mu
+    accuracy = ((inside > mu / 2).mean() + (out <= mu / 2).mean()) / 2
+    rate = (inside > np.quantile(out, 0.99)).mean()
+    shown = [float(part.split()[-1]) / 100 for part in page.attacker.split(" %")[:-1]]
+    assert shown[0] == pytest.approx(accuracy, abs=0.005) and shown[0] > accuracy - 0.002
+    assert shown[2] == pytest.approx(rate, abs=0.005) and shown[2] > rate - 0.002
+
+
+def test_names_cannot_format_the_page(tmp_path: Path) -> None:
+    flow = DataFlow(task="write", model="a|b\n**All texts are private.**", trust="local", reads="x")
+    page = render_markdown(card(tmp_path / "l", "selection", data_flow=(flow,)))
+    assert "| write | a\\|b \\*\\*All texts are private.\\*\\* | local | x |" in page

@@ -9,7 +9,7 @@ from test_card import SUM, card, inputs, line
 from rpsg.errors import ConfigError
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import check_card, new_key, render_markdown, schema, sign_card, to_json
-from rpsg.privacy.ledger import read_lines
+from rpsg.privacy.ledger import read_run
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -31,7 +31,7 @@ def edit(path: Path, change: Edit) -> None:
 
 def test_a_card_that_was_not_touched_holds(written: Path) -> None:
     assert check_card(written) == []
-    assert check_card(written, ledger_lines=read_lines(written.parent / "ledger")) == []
+    assert check_card(written, ledger=read_run(written.parent / "ledger")) == []
 
 
 EDITS: dict[str, Edit] = {
@@ -61,10 +61,10 @@ def test_a_page_that_says_something_else_is_found(written: Path) -> None:
 
 def test_only_the_ledger_shows_a_line_that_was_left_out(written: Path) -> None:
     written.with_suffix(".md").unlink()
-    edit(written, lambda c: c["releases"].pop(0))
+    edit(written, lambda c: c["releases"].pop(1))
     assert check_card(written) == []
-    lines = read_lines(written.parent / "ledger")
-    assert check_card(written, ledger_lines=lines) == ["releases: the card's lines are not the ledger's"]
+    found = read_run(written.parent / "ledger")
+    assert check_card(written, ledger=found) == ["releases: the card's lines are not the ledger's"]
 
 
 def test_a_smaller_noise_than_promised_is_found(tmp_path: Path) -> None:
@@ -72,13 +72,54 @@ def test_a_smaller_noise_than_promised_is_found(tmp_path: Path) -> None:
     path.write_text(to_json(build_card(inputs("end-to-end", epsilon=2.5), [line(1, SUM)])))
     assert check_card(path) == []
     edit(path, lambda c: c["releases"][0]["events"][0].update(std=0.5))
+    assert check_card(path) == ["releases: line 1 is none that a mechanism of this program makes"]
+    edit(path, lambda c: c["releases"][0]["parameters"].update(noise_multiplier=0.5))
     (problem,) = check_card(path)
     assert "the run promised 2.5" in problem
 
 
+FORGERIES: dict[str, Edit] = {
+    "more noise on paper": lambda c: c["releases"][0]["events"][0].update(std=100),
+    "negative cost": lambda c: c["releases"][0]["events"].append(
+        {"type": "ZcdpEvent", "rho": -1000, "relation": "add/remove one unit"}
+    ),
+    "no cost when replaced": lambda c: c["releases"][0]["events"][0].update(replace_l2=0.0),
+    "std as text": lambda c: c["releases"][0]["events"][0].update(std="big"),
+    "no std": lambda c: c["releases"][0]["events"][0].update(std=None),
+    "another mechanism": lambda c: c["releases"][0].update(mechanism="Trust me"),
+    "no lines": lambda c: c.update(releases=[]),
+    "any delta": lambda c: c["inputs"].update(delta=0.9, n_units_bound=1000),
+}
+
+
+@pytest.mark.parametrize("name", list(FORGERIES))
+def test_a_forged_end_to_end_card_does_not_hold(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(to_json(build_card(inputs("end-to-end", epsilon=2.5), [line(1, SUM)])))
+    edit(path, FORGERIES[name])
+    assert check_card(path) != []
+
+
+def test_the_ledger_knows_what_the_card_was_computed_from(written: Path) -> None:
+    written.with_suffix(".md").unlink()
+    forged = build_card(
+        inputs("selection", has_units=True, run_id="another"), read_run(written.parent / "ledger")[0]
+    )
+    written.write_text(to_json(forged))
+    assert check_card(written) == []
+    (problem,) = check_card(written, ledger=read_run(written.parent / "ledger"))
+    assert problem == "inputs: the card was computed from something else than the run"
+
+
+def test_a_key_that_stands_twice_is_refused(written: Path) -> None:
+    written.write_text(written.read_text().replace("{", '{"statement": "(0.1, 1e-6)-DP", ', 1))
+    with pytest.raises(ConfigError, match="no JSON object"):
+        check_card(written)
+
+
 def test_an_unknown_event_is_named_by_its_line(written: Path) -> None:
     edit(written, lambda c: c["releases"][0]["events"][0].update(type="TrustMeEvent"))
-    assert check_card(written) == ["releases: line 1 holds an event that no mechanism of this program has"]
+    assert check_card(written) == ["releases: line 1 is none that a mechanism of this program makes"]
 
 
 def test_what_is_no_card_gets_one_message(tmp_path: Path, written: Path) -> None:
@@ -101,11 +142,26 @@ def test_after_signing_any_edit_fails(written: Path) -> None:
     assert check_card(written, public_key=public) == []
     # A consistent forgery: a line left out together with the page. Only the signature sees it.
     written.with_suffix(".md").unlink()
-    edit(written, lambda c: c["releases"].pop(0))
+    edit(written, lambda c: c["releases"].pop(1))
     assert check_card(written) == ["signature: the card was changed after it was signed"]
     edit(written, lambda c: c.pop("signature"))
     assert check_card(written) == []
     assert check_card(written, public_key=public) == ["signature: the card is not signed"]
+
+
+@pytest.mark.parametrize("change", ["white space", "case", "more"])
+def test_a_signed_file_is_fixed_to_the_byte(written: Path, change: str) -> None:
+    new_key(written.parent / "k")
+    sign_card(written, written.parent / "k")
+    text = written.read_text()
+    if change == "white space":
+        written.write_text(text + "\n")
+    elif change == "case":
+        value = json.loads(text)["signature"]["value"]
+        written.write_text(text.replace(value, value.upper()))
+    else:
+        written.write_text(text.replace('"algorithm"', '"note": "fully private", "algorithm"'))
+    assert check_card(written) != []
 
 
 def test_a_signature_by_another_key_is_refused(written: Path) -> None:

@@ -12,8 +12,9 @@ from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy.accounting import calibrate_gaussian
 from rpsg.privacy.events import GaussianEvent, NonPrivateEvent, PureEvent
 from rpsg.privacy.ledger import Ledger, Limit, read_lines
-from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, NonPrivate, NonPrivateTexts, PrivateRows
+from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, PrivateRows
 from rpsg.privacy.noise import FixedNoise, SecureNoise
+from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
 from rpsg.types import PrivateVariant, SyntheticText
 
 VOTES = PrivateRows(units=np.arange(4), items=np.asarray([0, 1, 1, 2]), weights=np.ones(4))
@@ -214,7 +215,7 @@ def test_a_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_heads_hold_no_text_and_are_for_the_owner_only(tmp_path: Path) -> None:
     fill(tmp_path / "l", "zanzibar")
-    heads = list((Path(os.environ["XDG_STATE_HOME"]) / "rpsg/heads").iterdir())
+    heads = list((Path(os.environ["XDG_STATE_HOME"]) / "rpsg/heads").glob("*.json"))
     assert len(heads) == 1 and "zanzibar" not in heads[0].read_text() + heads[0].name
     assert heads[0].stat().st_mode & 0o077 == 0 and heads[0].parent.stat().st_mode & 0o077 == 0
 
@@ -314,3 +315,79 @@ def test_two_processes_never_overspend(tmp_path: Path) -> None:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(read_lines(path)) == 6
+
+
+# --- what a hostile reader tried -------------------------------------------------------------------
+
+
+def test_a_deleted_ledger_is_not_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with Ledger.open(path, binding="run") as ledger:
+        ledger.release("vote", COUNT, VOTES)
+    path.unlink()
+    with pytest.raises(PrivacyError, match="had another ledger, which is gone"):
+        Ledger.open(path, binding="run")
+
+
+def test_two_copies_that_are_open_at_once_do_not_both_draw(tmp_path: Path) -> None:
+    path, copy = tmp_path / "l", tmp_path / "copy"
+    fill(path, "one")
+    copy.write_bytes(path.read_bytes())
+    with Ledger.open(path) as first, Ledger.open(copy) as second:
+        first.release("two", COUNT, VOTES)
+        with pytest.raises(PrivacyError, match="old copy"):
+            second.release("two", COUNT, VOTES)
+
+
+def test_emptying_the_table_of_claims_does_not_allow_a_second_draw(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with Ledger.open(path) as ledger:
+        ledger.release("first", CHOICE, {"a": [0.1, 0.2]})
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM claimed")
+    with Ledger.open(path) as ledger:
+        with pytest.raises(PrivacyError, match="one draw a record"):
+            ledger.release("second", CHOICE, {"a": [0.1, 0.2]})
+        with pytest.raises(PrivacyError, match="begun for other records"):
+            ledger.release("first", CHOICE, {"a": [0.1, 0.2]})
+
+
+def test_draws_of_a_resumed_release_decide_whether_noise_was_secure(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with Ledger.open(path) as ledger, pytest.raises(ValueError, match="stop"):
+        ledger._noise.noisy_max = lambda *_: (_ for _ in ()).throw(ValueError("stop"))  # type: ignore[method-assign]
+        ledger.release("choice", CHOICE, {"a": [0.1, 0.2]})
+    with Ledger.open(path, noise=FixedNoise(1)) as ledger:
+        ledger.release("choice", CHOICE, {"a": [0.1, 0.2]})
+        assert not ledger.lines()[0].secure_noise
+
+
+def test_a_limit_cannot_be_changed_or_left_out_later(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    Ledger.open(path, limit=Limit(epsilon=0.5, delta=1e-6)).close()
+    with pytest.raises(PrivacyError, match="another limit"):
+        Ledger.open(path, limit=Limit(epsilon=50, delta=1e-6))
+    with Ledger.open(path) as ledger, pytest.raises(BudgetExceeded):
+        ledger.release("vote", COUNT, VOTES)
+    nothing = Limit(epsilon=math.nan, delta=1e-6)
+    with Ledger.open(tmp_path / "nan", limit=nothing) as ledger, pytest.raises(BudgetExceeded):
+        ledger.release("vote", COUNT, VOTES)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM meta", "DELETE FROM meta WHERE name = 'binding'"])
+def test_a_ledger_without_identity_gets_one_message(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "l"
+    with Ledger.open(path, binding="run") as ledger:
+        ledger.release("vote", COUNT, VOTES)
+    with sqlite3.connect(path) as db:
+        db.execute(change)
+    with pytest.raises(PrivacyError):
+        Ledger.open(path, binding="run")
+
+
+def test_a_damaged_head_gets_one_message(tmp_path: Path) -> None:
+    fill(tmp_path / "l", "one")
+    (head,) = (Path(os.environ["XDG_STATE_HOME"]) / "rpsg/heads").glob("*.json")
+    head.write_text("")
+    with pytest.raises(PrivacyError, match="is damaged"):
+        Ledger.open(tmp_path / "l")

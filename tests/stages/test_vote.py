@@ -1,5 +1,6 @@
 import numpy as np
 
+from rpsg.privacy.mechanisms import GRID_STEPS, GaussianSum
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, nearest, survivors
 
 
@@ -23,7 +24,11 @@ def test_small_classes_vote_as_one() -> None:
 def test_records_vote_within_their_class() -> None:
     vectors = np.eye(4, dtype=np.float32)
     votes = cast_votes(
-        vectors, ["a", "a", "b", "c"], ["u0", "u1", "u2", "u3"], vectors=vectors, classes=["a", "b", "b", ""]
+        vectors,
+        [{"t": "a"}, {"t": "a"}, {"t": "b"}, {"t": "c"}],
+        ["u0", "u1", "u2", "u3"],
+        vectors=vectors,
+        classes=["t=a", "t=b", "t=b", ""],
     )
     cast = dict(zip(votes.units.tolist(), votes.items.tolist(), strict=True))
     # Records 0 and 1 have one candidate of class a; record 2 its own; record 3's class has none, so it
@@ -41,11 +46,30 @@ def test_planted_outliers_do_not_survive() -> None:
     private = centre + 0.3 * unit(rng, 400)
     private = (private / np.linalg.norm(private, axis=1, keepdims=True)).astype(np.float32)
     votes = cast_votes(
-        private, [""] * 400, [str(i) for i in range(400)], vectors=candidates, classes=[""] * 100
+        private, [{}] * 400, [str(i) for i in range(400)], vectors=candidates, classes=[""] * 100
     )
     counts = np.bincount(votes.items, weights=votes.weights, minlength=100)
     kept = survivors(counts.tolist(), [""] * 100, share=0.9)
     assert len(kept) == 90 and max(kept) < 90
+
+
+def test_one_record_moves_the_counts_by_at_most_one() -> None:
+    rng = np.random.default_rng(2)
+    mechanism = GaussianSum(noise_multiplier=1.0, n_items=12)
+    for _ in range(200):
+        # Classes of about five records: here one record more decides whether a class is small.
+        labels = [{"t": str(rng.integers(4))} for _ in range(20)]
+        vectors, candidates = unit(rng, 20), unit(rng, 12)
+        classes = classes_of([{"t": str(rng.integers(3))} for _ in range(12)])
+        sums = [
+            mechanism.clipped_sum(
+                cast_votes(
+                    vectors[:n], labels[:n], [str(i) for i in range(n)], vectors=candidates, classes=classes
+                )
+            )
+            for n in (20, 19)
+        ]
+        assert np.linalg.norm(sums[0] - sums[1]) <= GRID_STEPS
 
 
 def test_survivors_rank_within_classes() -> None:

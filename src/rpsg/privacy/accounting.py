@@ -14,6 +14,7 @@ Canonne, Kamath & Steinke (2020). Everything else goes through privacy loss dist
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Literal
 
 from rpsg.errors import PrivacyError
@@ -45,6 +46,8 @@ Accountant = Literal[
 ]
 _MU_MAX = 1e4
 _PLD_INTERVAL = 1e-4
+_SOLVER_MARGIN = 1e-10
+_GROUP_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +160,8 @@ def compose(
         PrivacyError: an event does not hold under the relation, or delta is no probability.
     """
     _check_delta(delta)
-    if group < 1:
-        raise PrivacyError(f"a group has at least one unit (given: {group})")
+    if not isinstance(group, int) or group < 1:
+        raise PrivacyError(f"a group is a whole number of units, at least one (given: {group})")
     if any(isinstance(event, NonPrivateEvent) for event in events):
         return _figure(math.inf, delta, relation, group, "not private")
     stated = {relation_of(event) for event in events}
@@ -208,14 +211,20 @@ def _compose_one(events: Sequence[PrivacyEvent], delta: float) -> tuple[float, A
 def _group_epsilon(events: Sequence[PrivacyEvent], delta: float, size: int) -> float:
     """Group privacy of any (epsilon, delta) curve: (m e, (exp(m e) - 1) / (exp(e) - 1) d) (Vadhan 2017)."""
     spent = sum(event.delta for event in events if isinstance(event, DeltaEvent))
+    rest = [event for event in events if not isinstance(event, DeltaEvent)]
     best = math.inf
-    steps = 200
-    for i in range(1, steps + 1):
-        # Geometric steps from what the delta-only events need down to delta.
-        one = spent + (delta - spent) * math.exp(-40 * i / steps) if delta > spent else 0.0
+    # Nothing that needs a loss distribution: at so many deltas that takes minutes. zCDP is valid and quick.
+    if delta <= spent or any(isinstance(event, SampledGaussianEvent) for event in rest):
+        return best
+    gaussian = all(isinstance(event, GaussianEvent) for event in rest)
+    rho = sum(event.rho for event in rest if not isinstance(event, SampledGaussianEvent | NonPrivateEvent))
+    for i in range(1, _GROUP_STEPS + 1):
+        # Geometric steps from delta down to what the delta-only events need.
+        one = spent + (delta - spent) * math.exp(-40 * i / _GROUP_STEPS)
         if one <= spent:
             continue
-        epsilon, _ = _compose_one(events, one)
+        left = one - spent
+        epsilon = gaussian_epsilon(math.sqrt(2 * rho), left) if gaussian else zcdp_epsilon(rho, left)
         if math.isinf(epsilon) or size * epsilon > 700:
             continue
         growth = size if epsilon == 0 else math.expm1(size * epsilon) / math.expm1(epsilon)
@@ -284,8 +293,10 @@ def calibrate(epsilon: float, delta: float, releases: Sequence[PlannedRelease]) 
     Raises:
         PrivacyError: nothing is planned, a share is not positive, labels repeat, or the delta is used up.
     """
-    if not releases or any(not release.share > 0 or release.count < 1 for release in releases):
+    if not releases or any(not 0 < item.share < math.inf or item.count < 1 for item in releases):
         raise PrivacyError("a plan needs releases, each with a positive share and count")
+    if any(not 0 <= item.delta < 1 for item in releases):
+        raise PrivacyError("a release's own delta lies between 0 and 1")
     if len({release.label for release in releases}) < len(releases):
         raise PrivacyError("two releases of the plan have one label; name each differently")
     spent = sum(release.delta * release.count for release in releases)
@@ -294,7 +305,8 @@ def calibrate(epsilon: float, delta: float, releases: Sequence[PlannedRelease]) 
             f"thresholded releases need delta {spent:g} of {delta:g}; raise delta or lower theirs"
         )
     total = sum(release.share * release.count for release in releases)
-    mu = gaussian_mu(epsilon, delta - spent)
+    # A hair less than what is allowed, so that figures computed back from it round up to what was asked.
+    mu = gaussian_mu(epsilon, delta - spent) * (1 - _SOLVER_MARGIN)
     return {release.label: math.sqrt(total / release.share) / mu for release in releases}
 
 
@@ -306,12 +318,16 @@ def calibrate_gaussian(epsilon: float, delta: float, *, n_releases: int = 1) -> 
 # --- in plain words ------------------------------------------------------------------------------
 
 
-def posterior(epsilon: float) -> float:
-    """Returns how sure an attacker who began at 50 % can become that a unit was in the data.
+def accuracy_bound(epsilon: float, delta: float = 0.0) -> float:
+    """Returns how often a guess whether a unit was in the data can be right, at even odds.
 
-    Bayes' rule with likelihood ratio exp(epsilon); an event of probability delta may exceed it.
+    (1 + TV) / 2 with the total variation of (epsilon, delta)-DP, that is
+    (exp(epsilon) + delta) / (exp(epsilon) + 1) (Kairouz, Oh & Viswanath 2015).
     """
-    return 1.0 if math.isinf(epsilon) else 1 / (1 + math.exp(-epsilon))
+    if math.isinf(epsilon):
+        return 1.0
+    inverse = math.exp(-epsilon)
+    return (1 + delta * inverse) / (1 + inverse)
 
 
 def true_positive_bound(epsilon: float, delta: float, *, false_positive: float) -> float:
@@ -338,12 +354,25 @@ def gaussian_true_positive(mu: float, delta: float, *, false_positive: float) ->
     return float(delta + (1 - delta) * ndtr(ndtri(level) + mu))
 
 
+def gaussian_accuracy(mu: float, delta: float) -> float:
+    """Returns `accuracy_bound` of mu-GDP releases and a delta-only term, exactly."""
+    from scipy.special import ndtr
+
+    return float(delta + (1 - delta) * ndtr(mu / 2))
+
+
+def show(value: float) -> str:
+    """Writes a number with all its digits: rounding a privacy figure for display could round it down."""
+    text = repr(float(value))
+    return text.removesuffix(".0")
+
+
 def round_up(value: float, digits: int) -> float:
     """Rounds a privacy figure up, so that what is shown is never smaller than what holds."""
     if math.isinf(value):
         return value
-    scale = float(10**digits)
-    return math.ceil(value * scale - 1e-9) / scale
+    # On the decimal digits of the number: 1.1 stays 1.1, and the least excess over 4 becomes 4.001.
+    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING))
 
 
 def _check_delta(delta: float) -> None:

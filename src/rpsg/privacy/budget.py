@@ -12,8 +12,9 @@ import math
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,10 +30,13 @@ from rpsg.privacy.events import (
     SampledGaussianEvent,
 )
 from rpsg.privacy.state import private_folder
+from rpsg.text import words_of
 from rpsg.types import PrivateCorpus
 
 _BUSY_SECONDS = 60.0
 _SLACK = 1e-9
+# Beyond it a person's text may be published outright in one of a hundred data sets.
+_LARGEST_DELTA = 0.01
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS units (tag BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -115,6 +119,8 @@ class Budget:
             self._meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except (sqlite3.Error, OSError) as error:
             raise RunDirError(f"cannot open the data budget {path}: {error}") from None
+        if self._meta and not {"key", "name", "epsilon", "delta"} <= set(self._meta):
+            raise RunDirError(f"the data budget {path} is damaged; restore it from a copy")
 
     def close(self) -> None:
         """Closes the file."""
@@ -127,9 +133,9 @@ class Budget:
         Raises:
             ConfigError: the limits are no privacy parameters, or the data have a budget already.
         """
-        if not 0 < epsilon < math.inf or not 0 < delta < 1:
+        if not 0 < epsilon < math.inf or not 0 < delta < _LARGEST_DELTA:
             raise ConfigError(
-                "a budget needs a positive epsilon and a delta between 0 and 1 "
+                f"a budget needs a positive epsilon and a delta between 0 and {_LARGEST_DELTA:g} "
                 f"(given: {epsilon:g}, {delta:g})"
             )
         for other in budgets_of(corpus):
@@ -138,14 +144,18 @@ class Budget:
                 f"units of these data have a budget already ({other.name}); see it with: rpsg budget show"
             )
         path = private_folder("budgets") / f"{secrets.token_hex(8)}.sqlite"
-        path.touch(mode=0o600)
-        budget = cls(path)
+        # Under another name until it is whole: an interrupted beginning leaves no budget.
+        unfinished = path.with_suffix(".new")
+        unfinished.touch(mode=0o600)
+        budget = cls(unfinished)
         meta = {"key": secrets.token_hex(32), "name": name, "epsilon": repr(epsilon), "delta": repr(delta)}
         with budget._transaction():
             budget._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             budget._meta = meta
             budget._learn(corpus)
-        return budget
+        budget.close()
+        unfinished.replace(path)
+        return cls(path)
 
     @property
     def name(self) -> str:
@@ -157,14 +167,16 @@ class Budget:
         find = "SELECT 1 FROM units WHERE tag = ?"
         return any(self._db.execute(find, (tag,)).fetchone() for tag in self._tags(corpus))
 
-    def charge(self, run_id: str, events: Sequence[PrivacyEvent], corpus: PrivateCorpus) -> None:
-        """Charges all that a run will release, once; a resumed run is not charged again.
+    @contextmanager
+    def charging(self, run_id: str, cost: Cost, corpus: PrivateCorpus) -> Iterator[None]:
+        """Charges a run once, in a transaction that is committed when the block ends without an error.
+
+        A resumed run is not charged again.
 
         Raises:
             BudgetExceeded: the budget does not hold it; nothing was charged.
-            PrivacyError: the run was charged before with another cost, or cannot be charged.
+            PrivacyError: the run was charged before with another cost.
         """
-        cost = Cost.of(events)
         with self._transaction():
             before = self._db.execute(
                 "SELECT mu2, rho, delta FROM spending WHERE run_id = ?", (run_id,)
@@ -172,6 +184,8 @@ class Budget:
             if before is not None:
                 if before != (cost.mu2, cost.rho, cost.delta):
                     raise PrivacyError("this run was charged to the data budget with another cost before")
+                self._learn(corpus)
+                yield
                 return
             after = self._epsilon(cost)
             if after > float(self._meta["epsilon"]) * (1 + _SLACK):
@@ -185,6 +199,7 @@ class Budget:
                 (run_id, cost.mu2, cost.rho, cost.delta, time.time()),
             )
             self._learn(corpus)
+            yield
 
     def note_outside(self, run_id: str) -> int:
         """Remembers a run that is not charged; returns how many there are."""
@@ -233,8 +248,8 @@ class Budget:
         for record in corpus.records:
             if corpus.has_units and record.unit_id not in seen:
                 seen.add(record.unit_id)
-                yield hmac.digest(key, b"unit\0" + record.unit_id.encode(), "sha256")
-            yield hmac.digest(key, b"text\0" + " ".join(record.text.split()).lower().encode(), "sha256")
+                yield hmac.digest(key, b"unit\0" + _plain(record.unit_id).encode(), "sha256")
+            yield hmac.digest(key, b"text\0" + _plain(record.text).encode(), "sha256")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -250,6 +265,13 @@ class Budget:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise RunDirError(f"cannot write the data budget ({error}); nothing was charged") from None
+
+
+def _plain(text: str) -> str:
+    """Words alone: case, spaces, punctuation, spelling of accents and invisible signs do not count."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    visible = "".join(sign for sign in folded if unicodedata.category(sign) != "Cf")
+    return " ".join(words_of(visible)) or visible.strip()
 
 
 def all_budgets() -> list[Budget]:
@@ -289,7 +311,12 @@ def note_outside(corpus: PrivateCorpus, run_id: str) -> int | None:
     Returns:
         Runs on these data that were not charged, this one included; None without a budget.
     """
-    return _settle(corpus, lambda budget: budget.note_outside(run_id))
+    found = budgets_of(corpus)
+    try:
+        return max((budget.note_outside(run_id) for budget in found), default=None)
+    finally:
+        for budget in found:
+            budget.close()
 
 
 def charge(corpus: PrivateCorpus, run_id: str, events: Sequence[PrivacyEvent]) -> int | None:
@@ -299,20 +326,15 @@ def charge(corpus: PrivateCorpus, run_id: str, events: Sequence[PrivacyEvent]) -
         Runs on these data that were not charged; None without a budget.
 
     Raises:
-        BudgetExceeded: a budget does not hold the run.
+        BudgetExceeded: a budget does not hold the run; then none was charged.
     """
-
-    def charge_one(budget: Budget) -> int:
-        budget.charge(run_id, events, corpus)
-        return budget.n_outside
-
-    return _settle(corpus, charge_one)
-
-
-def _settle(corpus: PrivateCorpus, settle: Callable[[Budget], int]) -> int | None:
     found = budgets_of(corpus)
     try:
-        return max((settle(budget) for budget in found), default=None)
+        # All or none: every budget's transaction stays open until each of them holds the run.
+        with ExitStack() as stack:
+            for budget in found:
+                stack.enter_context(budget.charging(run_id, Cost.of(events), corpus))
+        return max((budget.n_outside for budget in found), default=None)
     finally:
         for budget in found:
             budget.close()

@@ -6,20 +6,33 @@ or demand a signature.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 from pydantic import ValidationError
 
-from rpsg.errors import ConfigError, RpsgError
-from rpsg.privacy.card import Card, CardLine, build_card
-from rpsg.privacy.events import EVENT_TYPES
-from rpsg.privacy.ledger import LedgerLine
+from rpsg.errors import ConfigError, PrivacyError, RpsgError
+from rpsg.privacy.accounting import show
+from rpsg.privacy.card import build_card, event_values
+from rpsg.privacy.card_model import Card, CardLine
+from rpsg.privacy.lines import LedgerLine
+from rpsg.privacy.mechanisms import MECHANISMS
 from rpsg.rundir import write_text
 
 _SIGNATURE = "signature"
 _ALGORITHM = "Ed25519"
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
+
+
+def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    # A key that stands twice shows one value to a reader and another to the check.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def to_json(card: Card) -> str:
@@ -55,25 +68,32 @@ def render_markdown(card: Card) -> str:
         parts.append("## What holds for the released texts as a whole\n")
         parts.append("| relation | units that differ | epsilon | delta | accountant |\n|---|---|---|---|---|")
         for item in card.figures:
-            epsilon = "none finite" if item.epsilon is None else f"{item.epsilon:g}"
+            epsilon = "none finite" if item.epsilon is None else show(item.epsilon)
             parts.append(
-                f"| {item.relation} | {item.units_that_differ} | {epsilon} | {item.delta:g} "
+                f"| {item.relation} | {item.units_that_differ} | {epsilon} | {show(item.delta)} "
                 f"| {item.accountant} |"
             )
         parts.append("")
     parts.append("## Every release of this run\n")
     parts.append("| line | what | mechanism | cost | note |\n|---|---|---|---|---|")
     parts += [
-        f"| {line.line} | {line.release} | {line.mechanism} | {'; '.join(line.cost)} | {line.note} |"
+        f"| {line.line} | {escape(line.release)} | {line.mechanism} | {'; '.join(line.cost)} "
+        f"| {escape(line.note)} |"
         for line in card.releases
     ]
     parts.append("\n## Which model read what\n\n| task | model | runs | reads |\n|---|---|---|---|")
     parts += [
-        f"| {flow.task} | {flow.model} | {flow.trust} | {flow.reads} |" for flow in card.inputs.data_flow
+        f"| {flow.task} | {escape(flow.model)} | {flow.trust} | {flow.reads} |"
+        for flow in card.inputs.data_flow
     ]
     parts.append("\n## Not covered\n")
     parts += [f"- {item}" for item in card.not_covered]
     return "\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Makes a name safe in a Markdown line or cell: it can neither end the cell nor format anything."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 # --- checking ------------------------------------------------------------------------------------
@@ -86,29 +106,32 @@ def read_card(path: Path) -> tuple[Card, dict[str, str] | None]:
         ConfigError: the file is missing or no card.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
         if not isinstance(values, dict):
             raise ValueError
         signature = values.pop(_SIGNATURE, None)
-        return Card.model_validate(values), signature
+        return Card.model_validate_json(json.dumps(values), strict=True), signature
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; name a privacy_card.json") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path} is no privacy card of this version: {where}: {first['msg']}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{path} is no JSON object; name a privacy_card.json") from None
 
 
 def check_card(
-    path: Path, *, ledger_lines: Sequence[LedgerLine] | None = None, public_key: str | None = None
+    path: Path,
+    *,
+    ledger: tuple[Sequence[LedgerLine], Mapping[str, object] | None] | None = None,
+    public_key: str | None = None,
 ) -> list[str]:
     """Builds a card again from its inputs and lines and compares.
 
     Args:
         path: a privacy_card.json; the page privacy_card.md beside it is compared too.
-        ledger_lines: the lines of the run's ledger; then the card's must be these.
+        ledger: the lines of the run's ledger and the inputs that it attests; the card's must be these.
         public_key: hexadecimal; then the card must be signed by it.
 
     Returns:
@@ -119,6 +142,12 @@ def check_card(
     """
     card, signature = read_card(path)
     problems = _check_signature(card, signature, public_key)
+    if (
+        signature is not None
+        and not problems
+        and path.read_text(encoding="utf-8") != _with_signature(card, signature)
+    ):
+        problems.append("signature: the file is not written as it was signed")
     lines = _lines_of(card, problems)
     if problems:
         return problems
@@ -127,14 +156,25 @@ def check_card(
     except RpsgError as error:
         return [f"the card does not follow from its lines: {error}"]
     problems += _differences(card, rebuilt)
-    if ledger_lines is not None and _plain(build_card(card.inputs, ledger_lines).releases) != _plain(
-        card.releases
-    ):
-        problems.append("releases: the card's lines are not the ledger's")
+    if ledger is not None:
+        problems += _compare(card, *ledger)
     page = path.with_suffix(".md")
     if page.exists() and page.read_text(encoding="utf-8") != render_markdown(card):
         problems.append(f"{page.name}: the page does not say what the card says")
     return problems
+
+
+def _compare(card: Card, lines: Sequence[LedgerLine], attested: Mapping[str, object] | None) -> list[str]:
+    problems = []
+    if card.inputs.model_dump(mode="json") != attested:
+        problems.append("inputs: the card was computed from something else than the run")
+    if [_plain(line) for line in lines] != [_plain(line) for line in _lines_of(card, [])]:
+        problems.append("releases: the card's lines are not the ledger's")
+    return problems
+
+
+def _plain(line: LedgerLine) -> str:
+    return json.dumps(asdict(line), sort_keys=True, default=str)
 
 
 def _lines_of(card: Card, problems: list[str]) -> list[LedgerLine]:
@@ -142,23 +182,26 @@ def _lines_of(card: Card, problems: list[str]) -> list[LedgerLine]:
     for number, line in enumerate(card.releases, start=1):
         try:
             lines.append(_line_of(line))
-        except (KeyError, TypeError):
-            problems.append(f"releases: line {number} holds an event that no mechanism of this program has")
+        except (PrivacyError, KeyError, TypeError, ValueError, ArithmeticError):
+            problems.append(f"releases: line {number} is none that a mechanism of this program makes")
     return lines
 
 
 def _line_of(line: CardLine) -> LedgerLine:
-    events = []
-    for event in line.events:
-        values = dict(event)
-        kind = EVENT_TYPES[str(values.pop("type"))]
-        events.append(kind(**values))  # type: ignore[arg-type]
+    """Makes the mechanism anew from its parameters: its events must be those on the card.
+
+    Raises:
+        ValueError: they are not.
+    """
+    mechanism = MECHANISMS[line.mechanism](**line.parameters)
+    if json.dumps([event_values(event) for event in mechanism.events]) != json.dumps(list(line.events)):
+        raise ValueError(line.line)
     return LedgerLine(
         line_id=line.line,
         label=line.release,
         mechanism=line.mechanism,
         parameters=dict(line.parameters),
-        events=tuple(events),
+        events=mechanism.events,
         note=line.note,
         secure_noise=line.secure_noise,
     )
@@ -171,10 +214,6 @@ def _differences(card: Card, rebuilt: Card) -> list[str]:
         for name in expected
         if own[name] != expected[name]
     ]
-
-
-def _plain(lines: Sequence[CardLine]) -> str:
-    return json.dumps([line.model_dump(mode="json") for line in lines], sort_keys=True)
 
 
 # --- signing -------------------------------------------------------------------------------------
@@ -223,9 +262,13 @@ def sign_card(path: Path, key_path: Path) -> str:
         raise ConfigError(f"{key_path} is no key of rpsg card keygen") from None
     public = key.public_key().public_bytes_raw().hex()
     signature = {"algorithm": _ALGORITHM, "public_key": public, "value": key.sign(_signed_bytes(card)).hex()}
-    values = {**card.model_dump(mode="json"), _SIGNATURE: signature}
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, _with_signature(card, signature))
     return public
+
+
+def _with_signature(card: Card, signature: object) -> str:
+    values = {**card.model_dump(mode="json"), _SIGNATURE: signature}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _signed_bytes(card: Card) -> bytes:
@@ -240,13 +283,15 @@ def _check_signature(card: Card, signature: object, public_key: str | None) -> l
         return ["signature: the card is not signed"] if public_key else []
     try:
         values = cast("Mapping[str, str]", signature)
+        if set(values) != {"algorithm", "public_key", "value"} or values["value"] != values["value"].lower():
+            raise ValueError
         if values["algorithm"] != _ALGORITHM:
             return [f"signature: only {_ALGORITHM} is known"]
         own = values["public_key"]
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(own)).verify(
             bytes.fromhex(values["value"]), _signed_bytes(card)
         )
-    except (InvalidSignature, ValueError, KeyError, TypeError):
+    except (InvalidSignature, ValueError, KeyError, TypeError, AttributeError):
         return ["signature: the card was changed after it was signed"]
     if public_key and own != public_key.strip().lower():
         return ["signature: the card was signed by another key"]

@@ -4,6 +4,7 @@ An event describes a mechanism, never an epsilon that someone computed earlier. 
 under which it is stated; `as_group` restates it for several units changed at once.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,18 @@ Relation = Literal["add/remove one unit", "replace one unit", "replace one recor
 ADD_REMOVE: Relation = "add/remove one unit"
 REPLACE: Relation = "replace one unit"
 REPLACE_RECORD: Relation = "replace one record"
+
+
+def _require(name: str, value: object, *, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Refuses what is no number in [low, high], or in (low, high] with `above`; infinity never passes."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(float(str(value))):
+        raise PrivacyError(f"{name} must be a finite number (given: {value!r})")
+    number = float(str(value))
+    if not low <= number <= high or (above and number == low):
+        raise PrivacyError(
+            f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}] (given: {number:g})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +44,12 @@ class GaussianEvent:
     std: float
     relation: Relation
     replace_l2: float | None = None
+
+    def __post_init__(self) -> None:
+        _require("sensitivity_l2", self.sensitivity_l2, low=0)
+        _require("std", self.std, low=0, above=True)
+        if self.replace_l2 is not None:
+            _require("replace_l2", self.replace_l2, low=self.sensitivity_l2, high=2 * self.sensitivity_l2)
 
     @property
     def mu(self) -> float:
@@ -59,6 +78,11 @@ class SampledGaussianEvent:
     count: int
     relation: Relation = ADD_REMOVE
 
+    def __post_init__(self) -> None:
+        _require("noise_multiplier", self.noise_multiplier, low=0, above=True)
+        _require("sampling_rate", self.sampling_rate, low=0, high=1, above=True)
+        _require("count", self.count, low=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PureEvent:
@@ -66,6 +90,9 @@ class PureEvent:
 
     epsilon: float
     relation: Relation
+
+    def __post_init__(self) -> None:
+        _require("epsilon", self.epsilon, low=0)
 
     @property
     def rho(self) -> float:
@@ -82,6 +109,9 @@ class BoundedRangeEvent:
 
     eta: float
     relation: Relation
+
+    def __post_init__(self) -> None:
+        _require("eta", self.eta, low=0)
 
     @property
     def epsilon(self) -> float:
@@ -101,6 +131,9 @@ class ZcdpEvent:
     rho: float
     relation: Relation
 
+    def __post_init__(self) -> None:
+        _require("rho", self.rho, low=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaEvent:
@@ -112,6 +145,9 @@ class DeltaEvent:
 
     delta: float
     relation: Relation
+
+    def __post_init__(self) -> None:
+        _require("delta", self.delta, low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

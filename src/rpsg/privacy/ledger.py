@@ -10,9 +10,9 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -20,9 +20,11 @@ from typing import Self, TypeVar, cast
 from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy import state
 from rpsg.privacy.accounting import compose
-from rpsg.privacy.events import EVENT_TYPES, PrivacyEvent
-from rpsg.privacy.mechanisms import Mechanism, NoisyMax, NonPrivateTexts, PaidTexts, describe
+from rpsg.privacy.events import PrivacyEvent
+from rpsg.privacy.lines import LedgerLine, line_of
+from rpsg.privacy.mechanisms import Mechanism, NoisyMax, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
+from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
 from rpsg.types import SyntheticText
 
 Value = TypeVar("Value")
@@ -34,7 +36,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (
     entry_id INTEGER PRIMARY KEY,
     label TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('release', 'draws')),
+    kind TEXT NOT NULL CHECK (kind IN ('release', 'draws', 'card')),
     body TEXT NOT NULL,
     result TEXT,
     hash TEXT NOT NULL
@@ -42,29 +44,6 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE UNIQUE INDEX IF NOT EXISTS one_release ON entries (label) WHERE kind = 'release';
 CREATE TABLE IF NOT EXISTS claimed (record_id TEXT PRIMARY KEY, label TEXT NOT NULL);
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerLine:
-    """What was released, without the value.
-
-    Attributes:
-        line_id: position in the ledger.
-        label: the release's name, unique in the run.
-        mechanism: class name of the mechanism.
-        parameters: its public parameters.
-        events: what it cost.
-        note: what a reader must know about this line.
-        secure_noise: whether the noise came from the secure source.
-    """
-
-    line_id: int
-    label: str
-    mechanism: str
-    parameters: dict[str, object]
-    events: tuple[PrivacyEvent, ...]
-    note: str
-    secure_noise: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +61,7 @@ class Ledger:
         self._db = db
         self._noise = noise
         self._limit = limit
-        self._id = self._start = ""
+        self._id = self._start = self._name = ""
 
     @classmethod
     def open(
@@ -111,7 +90,8 @@ class Ledger:
         try:
             with ledger._transaction():
                 ledger._begin(binding)
-                state.check_head(ledger._id, ledger._verify())
+                ledger._check_chain()
+            ledger._keep_head()
         except BaseException:
             db.close()
             raise
@@ -157,6 +137,7 @@ class Ledger:
                 label, mechanism, cast("Mapping[str, Sequence[float]]", private_value), note
             )
         with self._transaction():
+            self._check_chain()
             found = self._find(label, mechanism)
             if found is None:
                 self._check_limit(mechanism.events)
@@ -169,10 +150,12 @@ class Ledger:
         self, label: str, mechanism: NoisyMax, private_value: Mapping[str, Sequence[float]], note: str
     ) -> dict[str, int]:
         with self._transaction():
+            self._check_chain()
             if self._find(label, mechanism) is None:
                 self._check_limit(mechanism.events)
                 self._claim(label, private_value)
-                self._append(label, "release", self._describe(mechanism, note), None)
+                body = {**self._describe(mechanism, note), "claimed": _claim_hash(private_value)}
+                self._append(label, "release", body, None)
             waiting = self._undrawn(label, private_value)
         for start in range(0, len(waiting), _DRAWS_AT_ONCE):
             part = {
@@ -183,7 +166,8 @@ class Ledger:
                 still = set(self._undrawn(label, part))
                 drawn = mechanism.sample({name: part[name] for name in part if name in still}, self._noise)
                 if still:
-                    self._append(label, "draws", {}, json.dumps(drawn))
+                    body = {"secure_noise": self._noise.secure}
+                    self._append(label, "draws", body, json.dumps(drawn))
         self._keep_head()
         everything = self._drawn(label)
         return {record_id: everything[record_id] for record_id in private_value}
@@ -191,22 +175,57 @@ class Ledger:
     def lines(self) -> list[LedgerLine]:
         """Returns every release, in order, without the released values."""
         rows = self._db.execute("SELECT label, body FROM entries WHERE kind = 'release' ORDER BY entry_id")
-        return [_line(i, label, json.loads(body)) for i, (label, body) in enumerate(rows, start=1)]
+        found = [(label, json.loads(body)) for label, body in rows]
+        draws = self._db.execute("SELECT label, body FROM entries WHERE kind = 'draws'")
+        unsafe = {label for label, body in draws if not json.loads(body)["secure_noise"]}
+        return [
+            line_of(i, label, {**body, "secure_noise": body["secure_noise"] and label not in unsafe})
+            for i, (label, body) in enumerate(found, start=1)
+        ]
+
+    def attest(self, inputs: Mapping[str, object]) -> None:
+        """Puts what the card is computed from into the chain, so that a card can be compared with it."""
+        with self._transaction():
+            self._check_chain()
+            if self.attested() != inputs:
+                self._append("card", "card", inputs, None)
+        self._keep_head()
+
+    def attested(self) -> dict[str, object] | None:
+        """Returns what the last card was computed from, or None."""
+        query = "SELECT body FROM entries WHERE kind = 'card' ORDER BY entry_id DESC LIMIT 1"
+        row = self._db.execute(query).fetchone()
+        return cast("dict[str, object]", json.loads(row[0])) if row else None
 
     # --- inside a transaction ------------------------------------------------------------------
 
     def _begin(self, binding: str) -> None:
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        limit = json.dumps(asdict(self._limit) if self._limit else None)
         if not meta:
-            meta = {"ledger_id": secrets.token_hex(16), "binding": binding}
+            meta = {"ledger_id": secrets.token_hex(16), "binding": binding, "limit": limit}
             self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        if binding and meta.get("binding") != binding:
+        if not {"ledger_id", "binding", "limit"} <= set(meta):
+            raise PrivacyError(
+                "the ledger lacks what identifies it: the file was edited; restore the run folder"
+            )
+        stored = json.loads(meta["limit"])
+        if self._limit is None and stored is not None:
+            self._limit = Limit(**stored)
+        elif self._limit is not None and limit != meta["limit"]:
+            raise PrivacyError("the ledger was begun with another limit; start a new run folder")
+        if binding and meta["binding"] != binding:
             raise PrivacyError(
                 "the ledger belongs to a run with another configuration or other data; "
                 "start a new run folder, or restore this run's own ledger"
             )
         self._id = meta["ledger_id"]
-        self._start = f"{self._id}/{meta['binding']}"
+        self._name = meta["binding"] or self._id
+        self._start = f"{self._id}/{meta['binding']}/{meta['limit']}"
+
+    def _check_chain(self) -> None:
+        # Within the transaction: a second copy of this ledger may have gone on since it was opened.
+        state.check_head(self._name, self._id, self._verify())
 
     def _verify(self) -> list[str]:
         """Recomputes the chain; returns its hashes."""
@@ -243,7 +262,7 @@ class Ledger:
             return
         before = [event for line in self.lines() for event in line.events]
         after = compose([*before, *events], self._limit.delta).epsilon
-        if after > self._limit.epsilon * (1 + _SLACK):
+        if not after <= self._limit.epsilon * (1 + _SLACK):
             raise BudgetExceeded(
                 f"this release would bring epsilon to {after:.4g}; the run may spend {self._limit.epsilon:g} "
                 f"at delta {self._limit.delta:g}. Nothing was drawn"
@@ -272,8 +291,13 @@ class Ledger:
         return int(count[0])
 
     def _claim(self, label: str, private_value: Mapping[str, object]) -> None:
-        # Parallel composition holds only while no record is drawn for twice, in any release of the run.
+        # Parallel composition holds only while no record is drawn for twice, in any release of the run. The
+        # chained draws say so too, should the table of claims have been emptied.
+        drawn = self._db.execute("SELECT result FROM entries WHERE kind = 'draws'")
+        again = any(not json.loads(result).keys().isdisjoint(private_value) for (result,) in drawn)
         try:
+            if again:
+                raise sqlite3.IntegrityError
             self._db.executemany(
                 "INSERT INTO claimed VALUES (?, ?)", [(name, label) for name in private_value]
             )
@@ -286,7 +310,10 @@ class Ledger:
         claimed = {
             row[0] for row in self._db.execute("SELECT record_id FROM claimed WHERE label = ?", (label,))
         }
-        if not claimed.issuperset(private_value):
+        row = self._db.execute(
+            "SELECT body FROM entries WHERE label = ? AND kind = 'release'", (label,)
+        ).fetchone()
+        if json.loads(row[0])["claimed"] != _claim_hash(claimed) or not claimed.issuperset(private_value):
             raise PrivacyError(f"{label!r} was begun for other records; start a new run folder")
         done = self._drawn(label)
         return [name for name in private_value if name not in done]
@@ -298,9 +325,8 @@ class Ledger:
     # --- the file ------------------------------------------------------------------------------
 
     def _keep_head(self) -> None:
-        row = self._db.execute("SELECT entry_id, hash FROM entries ORDER BY entry_id DESC LIMIT 1").fetchone()
-        if row:
-            state.keep_head(self._id, entries=row[0], last_hash=row[1])
+        hashes = [row[0] for row in self._db.execute("SELECT hash FROM entries ORDER BY entry_id")]
+        state.keep_head(self._name, self._id, hashes)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -318,36 +344,32 @@ class Ledger:
             raise RunDirError(f"cannot write the ledger ({error}); nothing was released") from None
 
 
-def read_lines(path: Path) -> list[LedgerLine]:
-    """Returns the lines of a finished run's ledger, after checking its chain; writes nothing.
+def read_run(path: Path) -> tuple[list[LedgerLine], dict[str, object] | None]:
+    """Returns the lines of a run's ledger and what its card was computed from, after checking its chain.
 
     Raises:
         RunDirError: there is no ledger.
         PrivacyError: the chain is broken or older than it was.
     """
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         raise RunDirError(f"there is no ledger {path}; name the run folder")
     with Ledger.open(path) as ledger:
-        return ledger.lines()
+        return ledger.lines(), ledger.attested()
+
+
+def read_lines(path: Path) -> list[LedgerLine]:
+    """Returns the lines of a run's ledger; see `read_run`."""
+    return read_run(path)[0]
+
+
+def _claim_hash(record_ids: Iterable[str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(record_ids)).encode()).hexdigest()
 
 
 def _chain(last: str, entry_id: int, label: str, kind: str, body: str, result: str | None) -> str:
     own = hashlib.sha256((result or "").encode()).hexdigest()
     text = json.dumps([last, entry_id, label, kind, body, result is None, own])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _line(number: int, label: str, body: Mapping[str, object]) -> LedgerLine:
-    events = cast("list[tuple[str, dict[str, object]]]", body["events"])
-    return LedgerLine(
-        line_id=number,
-        label=label,
-        mechanism=str(body["mechanism"]),
-        parameters=cast("dict[str, object]", body["parameters"]),
-        events=tuple(EVENT_TYPES[kind](**values) for kind, values in events),  # type: ignore[arg-type]
-        note=str(body["note"]),
-        secure_noise=bool(body["secure_noise"]),
-    )
 
 
 def _as_released(mechanism: object, line_id: int, result: object) -> object:

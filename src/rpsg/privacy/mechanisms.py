@@ -11,18 +11,17 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.errors import PrivacyError, PrivateDataError
+from rpsg.errors import PrivacyError
 from rpsg.privacy.events import (
     ADD_REMOVE,
     REPLACE_RECORD,
     DeltaEvent,
     GaussianEvent,
-    NonPrivateEvent,
     PrivacyEvent,
     PureEvent,
 )
 from rpsg.privacy.noise import NoiseSource
-from rpsg.types import Candidate, PrivateVariant
+from rpsg.privacy.plain import NonPrivate, NonPrivateTexts, PaidTexts
 
 # Contributions are scaled to a public integer grid before noise: floating point leaks low bits.
 GRID_STEPS = 2**10
@@ -83,7 +82,9 @@ def clip_to_grid(rows: PrivateRows, n_items: int) -> tuple[IntArray, IntArray]:
     """
     weights = np.nan_to_num(rows.weights.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     used = (rows.items >= 0) & (rows.items < n_items) & (weights > 0)
-    pairs, where = np.unique(rows.units[used] * n_items + rows.items[used], return_inverse=True)
+    # Dense numbers, so that the product below cannot overflow.
+    _, units = np.unique(rows.units[used], return_inverse=True)
+    pairs, where = np.unique(units.astype(np.int64) * n_items + rows.items[used], return_inverse=True)
     totals = np.bincount(where, weights=np.minimum(weights[used], _LARGEST_WEIGHT), minlength=len(pairs))
     _, unit = np.unique(pairs // max(1, n_items), return_inverse=True)
     norms = np.sqrt(np.bincount(unit, weights=totals**2))
@@ -175,7 +176,7 @@ class ThresholdedKeys:
 
     def __post_init__(self) -> None:
         _check_noise(self.noise_multiplier)
-        if self.max_keys < 1 or not 0 < self.delta < 0.5:
+        if not isinstance(self.max_keys, int) or self.max_keys < 1 or not 0 < self.delta < 0.5:
             raise PrivacyError(
                 "max_keys must be at least 1 and delta between 0 and 0.5 "
                 f"(given: {self.max_keys}, {self.delta})"
@@ -241,6 +242,8 @@ class NoisyMax:
 
     def __post_init__(self) -> None:
         _check_epsilon(self.epsilon)
+        if not isinstance(self.n_candidates, int) or self.n_candidates < 1:
+            raise PrivacyError(f"n_candidates must be a whole number from 1 on (given: {self.n_candidates})")
 
     @property
     def events(self) -> tuple[PrivacyEvent, ...]:
@@ -264,7 +267,9 @@ class NoisyMax:
                     f"a record has {len(utilities)} candidates; 1 to {self.n_candidates} allowed"
                 )
             clipped = np.clip(np.nan_to_num(np.asarray(utilities, dtype=np.float64), nan=0.0), 0.0, 1.0)
-            drawn[record_id] = noise.noisy_max(clipped.tolist(), 2 / self.epsilon)
+            # The next larger number: division may round the scale down, and epsilon up.
+            scale = math.nextafter(2 / self.epsilon, math.inf)
+            drawn[record_id] = noise.noisy_max(clipped.tolist(), scale)
         return drawn
 
 
@@ -294,7 +299,9 @@ class PrivateQuantile:
 
     def __post_init__(self) -> None:
         _check_epsilon(self.epsilon)
+        object.__setattr__(self, "candidates", tuple(self.candidates))
         increasing = all(a < b for a, b in zip(self.candidates, self.candidates[1:], strict=False))
+        increasing = increasing and all(math.isfinite(value) for value in self.candidates)
         if not 0 <= self.quantile <= 1 or not self.candidates or not increasing:
             raise PrivacyError("a quantile lies in [0, 1], and its candidates are increasing numbers")
 
@@ -320,89 +327,20 @@ class PrivateQuantile:
             noise: the source.
         """
         part = round(1000 * self.quantile)
-        scale = 2 * max(part, 1000 - part) / self.epsilon
+        scale = math.nextafter(2 * max(part, 1000 - part) / self.epsilon, math.inf)
         return self.candidates[noise.noisy_max(self.scores(private_value), scale)]
 
 
-# --- no noise ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NonPrivate:
-    """Passes plain data on without noise. Epsilon is infinite, and the ledger says so.
-
-    Attributes:
-        reason: what is passed on and why.
-    """
-
-    reason: str
-
-    @property
-    def events(self) -> tuple[PrivacyEvent, ...]:
-        """One non-private event."""
-        return (NonPrivateEvent(reason=self.reason),)
-
-    def sample(self, private_value: object, noise: NoiseSource) -> object:
-        """Returns the value."""
-        del noise
-        return private_value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NonPrivateTexts:
-    """Releases texts without noise, under fresh ids and in a secretly shuffled order.
-
-    Attributes:
-        reason: what the texts are.
-    """
-
-    reason: str
-
-    @property
-    def events(self) -> tuple[PrivacyEvent, ...]:
-        """One non-private event."""
-        return (NonPrivateEvent(reason=self.reason),)
-
-    def sample(self, private_value: Sequence[PrivateVariant], noise: NoiseSource) -> object:
-        """Returns rows of id, text, labels, and (for the private map) the variant's id."""
-        return _shuffled_rows(private_value, noise)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaidTexts:
-    """Releases texts that are a function of earlier releases and public inputs: it costs nothing more.
-
-    Attributes:
-        reason: what the texts are.
-    """
-
-    reason: str
-
-    @property
-    def events(self) -> tuple[PrivacyEvent, ...]:
-        """None: post-processing."""
-        return ()
-
-    def sample(self, private_value: Sequence[Candidate], noise: NoiseSource) -> object:
-        """Returns rows as `NonPrivateTexts` does.
-
-        Raises:
-            PrivateDataError: an item is not a candidate, so it may hold private text.
-        """
-        if not all(isinstance(item, Candidate) for item in private_value):
-            raise PrivateDataError("only candidates, written from ledger outputs, are paid for")
-        return _shuffled_rows(private_value, noise)
-
-
-def _shuffled_rows(
-    items: Sequence[PrivateVariant | Candidate], noise: NoiseSource
-) -> list[dict[str, object]]:
-    return [
-        {
-            "text_id": noise.token(),
-            "text": items[index].text,
-            "labels": dict(items[index].labels),
-            "variant_id": items[index].variant_id,
-        }
-        for index in noise.shuffle(len(items))
-    ]
+# The closed set, by name: a line of a ledger or card must name one of these.
+MECHANISMS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        GaussianSum,
+        ThresholdedKeys,
+        NoisyMax,
+        PrivateQuantile,
+        NonPrivate,
+        NonPrivateTexts,
+        PaidTexts,
+    )
+}

@@ -14,9 +14,14 @@ BLOCK = 2048
 SHARED_CLASS = ""
 
 
+def class_name(labels: Labels) -> str:
+    """Names a class by its labels."""
+    return "\x1f".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
 def classes_of(labels: Sequence[Labels]) -> list[str]:
     """Names the class of each text: its labels joined; classes of fewer than 5 texts vote as one."""
-    names = ["\x1f".join(f"{key}={value}" for key, value in sorted(item.items())) for item in labels]
+    names = [class_name(item) for item in labels]
     sizes = Counter(names)
     return [name if sizes[name] >= SMALL_CLASS else SHARED_CLASS for name in names]
 
@@ -34,7 +39,7 @@ def nearest(queries: FloatArray, items: FloatArray) -> npt.NDArray[np.int64]:
 
 def cast_votes(
     private_vectors: FloatArray,
-    private_classes: Sequence[str],
+    private_labels: Sequence[Labels],
     private_units: Sequence[str],
     *,
     vectors: FloatArray,
@@ -42,19 +47,23 @@ def cast_votes(
 ) -> PrivateRows:
     """Lets each private record vote for its nearest candidate of its own class.
 
+    A record's vote follows from that record and the candidates alone. Counting classes among the private
+    records would let one record move the votes of others, and the sensitivity would not be 1.
+
     Args:
         private_vectors: unit vectors of the private records, shape (n, d).
-        private_classes: class of each record.
+        private_labels: labels of each record.
         private_units: unit of each record; a unit's votes are clipped together by the mechanism.
         vectors: unit vectors of the candidates, shape (m, d).
         classes: class of each candidate. A record whose class has no candidate votes in the class
             that the small ones share, or not at all.
     """
-    own, theirs = np.asarray(private_classes, dtype=object), np.asarray(classes, dtype=object)
+    theirs = np.asarray(classes, dtype=object)
     present = set(classes)
     voters: list[npt.NDArray[np.int64]] = []
     choices: list[npt.NDArray[np.int64]] = []
-    own = np.asarray([name if name in present else SHARED_CLASS for name in own], dtype=object)
+    names = [class_name(labels) for labels in private_labels]
+    own = np.asarray([name if name in present else SHARED_CLASS for name in names], dtype=object)
     for name in sorted(present):
         items = np.flatnonzero(theirs == name)
         records = np.flatnonzero(own == name)
