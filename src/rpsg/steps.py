@@ -48,7 +48,7 @@ def check_labels(session: Session, corpus: PrivateCorpus) -> None:
         if n_bad:
             raise DataError(
                 f"{n_bad} of {len(values)} values of label column {column!r} hold personal details (an "
-                "e-mail address, a phone or document number, a user name), and labels are released as they are; "
+                "e-mail address, a phone or document number, a user name), and labels are released; "
                 "leave the column out, or group its values"
             )
 
