@@ -6,9 +6,6 @@ the second from the first, so a card can be checked by building it again.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
-
-from pydantic import JsonValue
 
 from rpsg.errors import PrivacyError
 from rpsg.privacy.accounting import Figure, compose, round_up
@@ -17,6 +14,7 @@ from rpsg.privacy.card_words import attacker_in_words, cost_in_words, noise_in_w
 from rpsg.privacy.choice import permute_and_flip_best
 from rpsg.privacy.events import REPLACE, NonPrivateEvent, PrivacyEvent
 from rpsg.privacy.lines import LedgerLine
+from rpsg.privacy.mechanisms import describe
 
 # Labels of the ledger lines that choose summaries begin so.
 CHOICE = "choice of summaries"
@@ -115,9 +113,9 @@ def _check_lines(inputs: CardInputs, lines: Sequence[LedgerLine]) -> None:
             raise PrivacyError("the choices on the ledger are not those that the run promised")
 
 
-def event_values(event: PrivacyEvent) -> dict[str, JsonValue]:
+def event_values(event: PrivacyEvent) -> dict[str, object]:
     """Returns an event as plain values."""
-    return {"type": type(event).__name__, **asdict(event)}
+    return {"type": type(event).__name__, **describe(event)}
 
 
 def _figures(inputs: CardInputs, lines: Sequence[LedgerLine]) -> tuple[CardFigure, ...]:

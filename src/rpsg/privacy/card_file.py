@@ -14,7 +14,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from rpsg.errors import ConfigError, PrivacyError, RpsgError
+from rpsg.errors import ConfigError, PrivacyError, PrivateDataError, RpsgError
 from rpsg.privacy.accounting import show
 from rpsg.privacy.card import build_card, event_values
 from rpsg.privacy.card_model import Card, CardLine
@@ -36,7 +36,12 @@ def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 
 
 def to_json(card: Card) -> str:
-    """Returns the card as JSON text."""
+    """Returns the card as JSON text.
+
+    Raises:
+        PrivateDataError: it is something else than a card.
+    """
+    _check_type(card)
     return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -52,7 +57,12 @@ def schema() -> dict[str, object]:
 
 
 def render_markdown(card: Card) -> str:
-    """Returns the card as a page for people."""
+    """Returns the card as a page for people.
+
+    Raises:
+        PrivateDataError: it is something else than a card.
+    """
+    _check_type(card)
     parts = [f"# Privacy card\n\n**{card.statement}**\n"]
     if card.choice is not None:
         parts.append(f"{card.choice.in_words} The draw: {card.choice.mechanism}.\n")
@@ -89,6 +99,11 @@ def render_markdown(card: Card) -> str:
     parts.append("\n## Not covered\n")
     parts += [f"- {item}" for item in card.not_covered]
     return "\n".join(parts) + "\n"
+
+
+def _check_type(card: object) -> None:
+    if not isinstance(card, Card):
+        raise PrivateDataError(f"only a privacy card can be written here, not {type(card).__name__}")
 
 
 def escape(text: str) -> str:
