@@ -156,3 +156,197 @@ def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "smollm2-135m-instruct" in capsys.readouterr().out
     assert call("doctor") == 0
     assert "MISSING" not in capsys.readouterr().out
+
+
+# --- budgets, plans, cards -----------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Returns the one message with which a command ends."""
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("Error: ")
+    assert len(printed.err.strip().splitlines()) == 1
+    return printed.err
+
+
+def write_config(text: str) -> Path:
+    path = Path("rpsg.yaml")
+    path.write_text(f"data:\n  path: {POSTS}\n{text}")
+    return path
+
+
+def test_plan_prints_the_ledger_in_advance_and_spends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config("n: 8\nepsilon: 4\n")
+    assert call("plan", config) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "No end-to-end differential privacy." in shown and shown.endswith("Nothing was spent.")
+    assert "choice of summaries" in shown and "vote" in shown and "texts" in shown
+    assert call("plan", config, "--json") == 0
+    rows = {row["release"]: row for row in json.loads(capsys.readouterr().out)["releases"]}
+    assert rows["choice of summaries"]["cost"].startswith("epsilon 4 (pure, replace-one)")
+    assert "sigma 1.194: epsilon 4 at delta 1e-06" in rows["vote"]["cost"]
+    assert rows["texts"]["cost"] == "epsilon infinite: no noise"
+    assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
+
+
+def test_plan_warns_where_the_noise_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", write_config("n: 60\nepsilon: 0.05\n")) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: choice of summaries: the choice is little better than blind" in shown
+    assert "warning: vote:" in shown and "drown in noise" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("epsilon: -1\n", "epsilon"),
+        ("n: 100000\n", "largest possible n"),
+        ("noise_seed: 7\n", "'noise_seed'; privacy noise is never seeded or set by hand"),
+        ("vote:\n  noise: 0.1\n", "'vote.noise'; privacy noise is never seeded or set by hand"),
+        ("delta: 1e-4\nn_units_bound: 10000\n", "delta 0.0001 must be below 1/n_units_bound = 0.0001"),
+        ("n_units_bound: 0\n", "n_units_bound"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "validate", "run"])
+def test_a_configuration_that_costs_privacy_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, text: str, hint: str
+) -> None:
+    assert hint in refused(capsys, command, write_config(text))
+    assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
+
+
+def test_a_delta_below_one_over_the_bound_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", write_config("delta: 1e-5\nn_units_bound: 10000\n"), "--json") == 0
+    assert "at delta 1e-05" in capsys.readouterr().out
+
+
+def test_plan_without_a_file_says_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "rpsg init none.yaml" in refused(capsys, "plan", "none.yaml")
+
+
+def test_budgets_are_made_once_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("budget", "show") == 0
+    assert "There is no data budget" in capsys.readouterr().out
+    assert call("budget", "init", POSTS, "--epsilon", "8") == 0
+    assert "Budget of posts_test.jsonl: epsilon 8 at delta 1e-06." in capsys.readouterr().out
+    assert call("budget", "show", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["epsilon"], found["spent_epsilon"]) == ("posts_test.jsonl", 8.0, 0.0)
+    assert (found["runs"], found["outside"]) == (0, 0)
+    assert call("budget", "show") == 0
+    assert "posts_test.jsonl" in capsys.readouterr().out
+    assert "have a budget already" in refused(capsys, "budget", "init", POSTS, "--epsilon", "8")
+
+
+BAD_BUDGETS = {
+    "missing file": (["nothing.csv", "--epsilon", "8"], "nothing.csv"),
+    "epsilon zero": ([POSTS, "--epsilon", "0"], "positive epsilon"),
+    "epsilon infinite": ([POSTS, "--epsilon", "inf"], "positive epsilon"),
+    "delta one": ([POSTS, "--epsilon", "8", "--delta", "1"], "delta between 0 and 1"),
+    "missing column": ([POSTS, "--epsilon", "8", "--unit-column", "nobody"], "no column 'nobody'"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_BUDGETS))
+def test_a_budget_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    arguments, hint = BAD_BUDGETS[name]
+    assert hint in refused(capsys, "budget", "init", *arguments)
+    assert call("budget", "show", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_run_outside_the_budget_must_be_asked_for_and_is_remembered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("budget", "init", POSTS, "--epsilon", "8") == 0
+    run = ["run", POSTS, "-n", "4", "-o", "out", "--quiet", *FAKE]
+    assert "add --outside-budget" in refused(capsys, *run)
+    assert not Path("out").exists()
+    assert call(*run, "--outside-budget") == 0
+    note = "Outside the data budget: 1 run(s) on these data were not charged to it."
+    assert json.loads(Path("out/release/privacy_card.json").read_text())["statement"].endswith(note)
+    assert note in Path("out/release/README.md").read_text()
+    assert call("budget", "show", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["outside"], found["runs"]) == (1, 0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run and the state folder that its ledger's head is kept in."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        assert call("run", POSTS, "-n", "4", "-o", folder / "out", "--quiet", *FAKE) == 0
+    return folder
+
+
+@pytest.fixture
+def card(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished run's card, with the page beside it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(finished / "state"))
+    for name in ("privacy_card.json", "privacy_card.md"):
+        (tmp_path / name).write_bytes((finished / "out/release" / name).read_bytes())
+    return tmp_path / "privacy_card.json"
+
+
+def forge(card: Path) -> None:
+    values = json.loads(card.read_text())
+    values["releases"].pop(0)
+    card.write_text(json.dumps(values))
+    card.with_suffix(".md").unlink()
+
+
+def test_a_card_is_checked_alone_and_with_its_ledger(
+    card: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("card", "check", card) == 0
+    assert "Not checked: whether a line was left out." in capsys.readouterr().out
+    assert call("card", "check", card, "--ledger", finished / "out") == 0
+    assert "Not checked" not in capsys.readouterr().out
+    forge(card)
+    assert call("card", "check", card) == 0
+    message = refused(capsys, "card", "check", card, "--ledger", finished / "out")
+    assert "the card's lines are not the ledger's" in message
+    assert "holds no run" in refused(capsys, "card", "check", card, "--ledger", "nowhere")
+
+
+def test_a_card_whose_words_do_not_follow_is_refused(card: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = json.loads(card.read_text())
+    card.write_text(json.dumps({**values, "statement": "The released texts are anonymous."}))
+    assert "does not hold: statement" in refused(capsys, "card", "check", card)
+    card.write_text("{")
+    assert "is no JSON object" in refused(capsys, "card", "check", card)
+    assert "cannot read" in refused(capsys, "card", "check", "none.json")
+
+
+def test_a_signed_card_holds_until_it_is_edited(card: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("card", "keygen", "key") == 0
+    public = capsys.readouterr().out.removeprefix("Public key: ").strip()
+    assert len(public) == 64 and Path("key").stat().st_mode & 0o077 == 0
+    assert "is not signed" in refused(capsys, "card", "check", card, "--public-key", public)
+    assert call("card", "sign", card, "--key", "key") == 0
+    assert public in capsys.readouterr().out
+    assert call("card", "check", card, "--public-key", public) == 0
+    forge(card)
+    assert "changed after it was signed" in refused(capsys, "card", "check", card, "--public-key", public)
+
+
+def test_keys_that_cannot_be_used_are_refused(card: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "make one with: rpsg card keygen" in refused(capsys, "card", "sign", card, "--key", "none")
+    Path("key").write_text("zz")
+    assert "is no key" in refused(capsys, "card", "sign", card, "--key", "key")
+    assert "a key is never overwritten" in refused(capsys, "card", "keygen", "key")
+    assert "cannot write the key" in refused(capsys, "card", "keygen", "no/folder/key")
+    assert "signature" not in json.loads(card.read_text())
+
+
+def test_the_schema_is_printed(card: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("card", "schema") == 0
+    page = json.loads(capsys.readouterr().out)
+    assert set(json.loads(card.read_text())) <= set(page["properties"])
+    assert set(page["required"]) <= set(json.loads(card.read_text()))

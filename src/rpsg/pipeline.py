@@ -73,7 +73,7 @@ def run(
 
         chosen = choose(session, seeds, label="first")
         first = vary_from(session, chosen, label="first", n_each=config.write.n_variants)
-        survivors = hold_vote(session, first, pool)
+        survivors = hold_vote(session, first, pool, n_places=sizes.n_seeds * config.write.n_variants)
         final = vary_again(session, survivors, chosen, label="first")
 
         refinery = prepare_refinery(session, pool, calibration, first)

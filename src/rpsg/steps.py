@@ -147,9 +147,13 @@ def _usable(session: Session, written: Sequence[PrivateVariant], *, stage: str) 
 
 
 def hold_vote(
-    session: Session, candidates: Sequence[PrivateVariant], pool: PrivateCorpus
+    session: Session, candidates: Sequence[PrivateVariant], pool: PrivateCorpus, *, n_places: int
 ) -> list[PrivateVariant]:
-    """Private records vote for candidates; the best survivor of each seed goes on: step 5."""
+    """Private records vote for candidates; the best survivor of each seed goes on: step 5.
+
+    The number of counts drawn is on the card, so it is `n_places`, what was asked for: how many candidates
+    were usable depends on the private texts.
+    """
     config = session.config
     seeds = [variant.record_id for variant in candidates]
     if not config.vote.enabled or not candidates:
@@ -162,7 +166,7 @@ def hold_vote(
         vectors=session.models.embedder.embed([variant.text for variant in candidates]),
         classes=classes,
     )
-    counts = _count_votes(session, votes, len(candidates))
+    counts = _count_votes(session, votes, n_places)[: len(candidates)]
     kept = survivors(counts, classes, share=config.vote.survive)
     chosen = set(best_of_each(counts, seeds, kept))
     session.reject(
@@ -174,13 +178,13 @@ def hold_vote(
     return [candidates[i] for i in sorted(chosen)]
 
 
-def _count_votes(session: Session, votes: PrivateRows, n_items: int) -> list[float]:
+def _count_votes(session: Session, votes: PrivateRows, n_places: int) -> list[float]:
     config = session.config
     if config.epsilon is None:
-        exact = np.bincount(votes.items, weights=votes.weights, minlength=n_items).tolist()
+        exact = np.bincount(votes.items, weights=votes.weights, minlength=n_places).tolist()
         counts = session.ledger.release("vote", NonPrivate(reason="exact votes"), exact, note=VOTE_NOTE)
     else:
-        mechanism = vote_mechanism(config, n_items=n_items)
+        mechanism = vote_mechanism(config, n_items=n_places)
         counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE)
     assert isinstance(counts, list)
     return counts
