@@ -246,7 +246,7 @@ BAD_BUDGETS = {
     "missing file": (["nothing.csv", "--epsilon", "8"], "nothing.csv"),
     "epsilon zero": ([POSTS, "--epsilon", "0"], "positive epsilon"),
     "epsilon infinite": ([POSTS, "--epsilon", "inf"], "positive epsilon"),
-    "delta one": ([POSTS, "--epsilon", "8", "--delta", "1"], "delta between 0 and 1"),
+    "delta one": ([POSTS, "--epsilon", "8", "--delta", "1"], "delta between 0 and 0.01"),
     "missing column": ([POSTS, "--epsilon", "8", "--unit-column", "nobody"], "no column 'nobody'"),
 }
 
@@ -296,7 +296,7 @@ def card(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def forge(card: Path) -> None:
     values = json.loads(card.read_text())
-    values["releases"].pop(0)
+    values["releases"].pop(1)
     card.write_text(json.dumps(values))
     card.with_suffix(".md").unlink()
 

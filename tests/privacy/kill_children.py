@@ -12,7 +12,7 @@ import numpy as np
 
 from rpsg.errors import BudgetExceeded
 from rpsg.privacy import ledger as ledger_module
-from rpsg.privacy.budget import Budget
+from rpsg.privacy.budget import Budget, Cost
 from rpsg.privacy.events import ADD_REMOVE, GaussianEvent
 from rpsg.privacy.ledger import Ledger
 from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, PrivateRows
@@ -97,7 +97,8 @@ def charge_until_refused(budget: Path, seen: Path) -> None:
         while True:
             run_id = f"{name} {n_seen}"
             try:
-                charged.charge(run_id, [ONE_RUN], corpus)
+                with charged.charging(run_id, Cost.of([ONE_RUN]), corpus):
+                    pass
             except BudgetExceeded:
                 return
             write_line(file, run_id)

@@ -105,7 +105,7 @@ def _check_lines(inputs: CardInputs, lines: Sequence[LedgerLine]) -> None:
         raise PrivacyError("a run without noise has no epsilon")
     if inputs.guarantee == "end-to-end" and not lines:
         raise PrivacyError("an end-to-end run has releases, and the ledger has no line")
-    choices = [line for line in lines if line.label.startswith(CHOICE)]
+    choices = [line for line in lines if str(line.label).startswith(CHOICE)]
     if inputs.guarantee == "selection":
         promised = {"epsilon": inputs.epsilon, "n_candidates": inputs.n_candidates}
         drawn = [line.parameters for line in choices if line.mechanism == "NoisyMax"]
