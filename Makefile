@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_N := 30
 
-.PHONY: setup demo test prove check format bench lock clean
+.PHONY: setup demo test prove sabotage check format bench lock clean
 
 setup: $(READY)
 
@@ -25,6 +25,9 @@ test: $(READY)            ## all tests, a small instance of each proof
 
 prove: $(READY)           ## the full-size proofs; writes docs/proofs.json
 	$(BIN)/python -m pytest -m prove -o addopts="-q --strict-markers" --durations=0 -s
+
+sabotage: $(READY)        ## breaks copies of the package; each time the named test must notice
+	$(BIN)/python tests/sabotage/run.py
 
 check: $(READY)           ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

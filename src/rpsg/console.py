@@ -218,7 +218,8 @@ def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:
     console.print(table)
     for model in models:
         kinds = "" if model.sha256 else f" ({model.kind})"
-        console.print(f"{model.name}{kinds}: {model.note}", markup=False)
+        if model.note:
+            console.print(f"{model.name}{kinds}: {model.note}", markup=False)
 
 
 def print_checks(checks: "Sequence[Check]") -> None:

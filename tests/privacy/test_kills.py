@@ -20,7 +20,6 @@ from kill_children import (
     COUNT,
     ONE_RUN,
     charge_until_refused,
-    labels_from,
     mechanism,
     people,
     private_value,
@@ -125,15 +124,6 @@ def test_two_hundred_random_kills(tmp_path: Path, record_proof: Callable[..., An
     missed = [name for name, count in found.items() if count == 0]
     record_proof("random kills of the ledger", dict(found), missed=missed)
     assert missed == []
-
-
-def test_a_killed_release_goes_on_from_what_was_kept(tmp_path: Path) -> None:
-    kill_after(start(release_until_killed, tmp_path, os.environ["XDG_STATE_HOME"]), 0.8)
-    n_seen = len(read_lines(tmp_path / "seen"))
-    label = next(labels_from(n_seen))
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        ledger.release(label, mechanism(label), private_value(label))  # type: ignore[arg-type]
-        assert [line.label for line in ledger.lines()][-1] == label
 
 
 def kill_spenders(folder: Path, n_kills: int) -> tuple[Budget, set[str]]:

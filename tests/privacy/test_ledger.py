@@ -12,7 +12,7 @@ from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy.accounting import calibrate_gaussian
 from rpsg.privacy.events import GaussianEvent, NonPrivateEvent, PureEvent
 from rpsg.privacy.ledger import Ledger, Limit, read_lines
-from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, PrivateRows
+from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, PrivateQuantile, PrivateRows, ThresholdedKeys
 from rpsg.privacy.noise import FixedNoise, SecureNoise
 from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
 from rpsg.types import PrivateVariant, SyntheticText
@@ -20,6 +20,8 @@ from rpsg.types import PrivateVariant, SyntheticText
 VOTES = PrivateRows(units=np.arange(4), items=np.asarray([0, 1, 1, 2]), weights=np.ones(4))
 COUNT = GaussianSum(noise_multiplier=3.0, n_items=3)
 CHOICE = NoisyMax(epsilon=2.0, n_candidates=3)
+KEYS = ThresholdedKeys(noise_multiplier=2.0, max_keys=3, delta=1e-7)
+QUANTILE = PrivateQuantile(quantile=0.5, epsilon=1.0, candidates=(1.0, 2.0))
 
 
 def test_a_release_is_replayed_and_never_drawn_again(tmp_path: Path) -> None:
@@ -67,6 +69,17 @@ def test_lines_describe_what_was_released(tmp_path: Path) -> None:
     )
     assert exact.events == (NonPrivateEvent(reason="no noise"),)
     assert choice.secure_noise and vote.secure_noise
+
+
+def test_every_event_of_a_mechanism_is_charged(tmp_path: Path) -> None:
+    mechanisms = (KEYS, CHOICE, COUNT, QUANTILE)
+    values = ({"u": ["rent"]}, {"r": [0.1]}, VOTES, {"u": [1.0]})
+    with Ledger.open(tmp_path / "l") as ledger:
+        for mechanism, value in zip(mechanisms, values, strict=True):
+            ledger.release(type(mechanism).__name__, mechanism, value)
+        lines = ledger.lines()
+    assert len(KEYS.events) == 2
+    assert [line.events for line in lines] == [mechanism.events for mechanism in mechanisms]
 
 
 def test_fixed_noise_is_stamped(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+import random
 from collections import Counter
 
 import numpy as np
@@ -55,6 +56,20 @@ def test_noise_has_the_scale_that_is_accounted_for(source: SecureNoise | FixedNo
     assert stats.kstest(drawn, "norm", args=(0, 2.0)).pvalue > 1e-4
     for wrong in (2 / 3, 3 / 2):
         assert stats.kstest(drawn, "norm", args=(0, 2.0 * wrong)).pvalue < 1e-12
+
+
+def test_secure_noise_cannot_be_repeated() -> None:
+    def draw_all() -> tuple[list[object], ...]:
+        # Whatever a caller seeds must not matter.
+        random.seed(0)
+        np.random.seed(0)
+        source = SecureNoise()
+        counts = [int(value) for value in source.gaussian(np.zeros(20, np.int64), 1000.0)]
+        choices = [source.noisy_max([0.5] * 10, 1.0) for _ in range(40)]
+        return counts, choices, source.shuffle(40), [source.token()]
+
+    for one, two in zip(draw_all(), draw_all(), strict=True):
+        assert one != two
 
 
 def test_released_counts_cannot_tell_neighbours_apart_better_than_accounted() -> None:
