@@ -39,7 +39,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("init", "validate", "run", "resume", "models", "doctor"):
+    for command in ("init", "validate", "run", "resume", "evaluate", "models", "doctor"):
         assert f"  {command}" in done.stdout
 
 

@@ -15,8 +15,11 @@ from rich.table import Table
 from rpsg.types import Progress as Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rpsg.config import RunConfig
     from rpsg.doctor import Check
+    from rpsg.evaluate.result import Evaluation
     from rpsg.llm.models import ModelInfo
     from rpsg.plan import Plan, PlannedLine
     from rpsg.privacy.budget import BudgetState
@@ -192,6 +195,42 @@ def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:
         console.print(f"Note: {note}", markup=False)
     console.print(f"Release: {result.folder / 'release'}", markup=False, soft_wrap=True)
     console.print(f"Run folder: {result.folder} (its private/ part must not be shared)", markup=False)
+
+
+def print_evaluation(result: "Evaluation", folder: "Path", *, quiet: bool, as_json: bool) -> None:
+    """Prints the figures, the notes and where they were written."""
+    if as_json:
+        print(json.dumps(result.document(), indent=2))
+        return
+    if quiet:
+        return
+    table = Table("metric", "value", "95 % interval", "real", "baseline", "better", "n", box=SIMPLE_HEAD)
+    reasons = []
+    for family, score in result.scores:
+        if score.value is None:
+            reasons.append(f"{score.name}: not computable: {score.reason}")
+        table.add_row(
+            f"{family}: {score.name}",
+            _figure(score.value),
+            f"{_figure(score.low)} to {_figure(score.high)}" if score.low is not None else "",
+            _figure(score.reference),
+            _figure(score.baseline),
+            "as real" if score.better == "reference" else score.better,
+            str(score.n),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in (*reasons, *(f"note: {note}" for note in result.notes)):
+        console.print(line, markup=False)
+    console.print(
+        f"real: what as many real texts get. Figures say nothing about privacy.\n"
+        f"Written to {folder / 'metrics.json'}, computed from private texts: do not share it.",
+        markup=False,
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
     RpsgError
     ├── ConfigError          a setting is missing, unknown or out of range
     ├── DataError            the input data cannot be used as it is
+    │   └── NotComputable    a metric has no meaning for these data; shown as such, never as a number
     ├── PrivacyError         going on would break a privacy promise
     │   ├── BudgetExceeded   the release would cost more than the budget holds
     │   └── PrivateDataError private text would reach a place it must not reach
@@ -31,6 +32,10 @@ class ConfigError(RpsgError):
 
 class DataError(RpsgError):
     """The input data cannot be used as it is."""
+
+
+class NotComputable(DataError):
+    """A metric has no meaning for these data."""
 
 
 class PrivacyError(RpsgError):

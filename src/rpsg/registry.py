@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from rpsg.errors import ConfigError
-from rpsg.types import Embedder, PiiDetector, SentimentModel, Summariser, TextModel
+from rpsg.types import Embedder, Metric, PiiDetector, SentimentModel, Summariser, TextModel
 
 ENTRY_POINTS = "rpsg.models"
 PRESIDIO = "presidio-en"
@@ -95,6 +95,22 @@ def pii_detector(name: str) -> PiiDetector:
         raise ConfigError(f"models.pii: {name!r} is not known; did you mean {near[0]!r}?")
     load = _load("rpsg.llm.pii:PresidioDetector")
     return cast("PiiDetector", load(_resolve("pii", "en-core-web-sm")))
+
+
+def model_folder(kind: str, name: str) -> Path:
+    """Returns the folder with a model's files.
+
+    Raises:
+        ModelUnavailable: they are not there.
+    """
+    return _resolve(kind, name)
+
+
+def metrics() -> list[Metric]:
+    """Returns the metrics of other packages: entry points named `metric:<name>`."""
+    return [
+        cast("Metric", _load(target)()) for name, target in _known().items() if name.startswith("metric:")
+    ]
 
 
 @cache

@@ -15,12 +15,12 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from transformers import GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel, PreTrainedModel
 
 _BEGIN = "<s>"
 _END = "</s>"
 # The trainer numbers special tokens first.
-_BEGIN_ID, _END_ID = 0, 1
+BEGIN_ID, END_ID = 0, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +66,12 @@ class Surrogate:
         import torch
 
         settings = settings or SurrogateSettings()
-        tokenizer = _train_tokenizer(texts, settings.vocabulary)
+        tokenizer = train_tokenizer(texts, settings.vocabulary)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _new_model(tokenizer.get_vocab_size(), settings)
+            model = new_model(tokenizer.get_vocab_size(), settings)
             windows = [piece for text in texts for piece in _windows(tokenizer, text, settings.window)]
-            _fit(model, windows, settings, np.random.default_rng(seed))
+            fit(model, windows, settings, np.random.default_rng(seed))
         model.requires_grad_(False)
         return cls(model, tokenizer, settings)
 
@@ -91,7 +91,7 @@ class Surrogate:
         with torch.inference_mode():
             for start in range(0, len(order), self._settings.batch):
                 part = [flat[i] for i in order[start : start + self._settings.batch]]
-                losses = _token_losses(self._model, *_pad([piece for _, piece in part]))
+                losses = token_losses(self._model, *pad([piece for _, piece in part]))
                 for (owner, piece), loss in zip(part, losses, strict=True):
                     totals[owner] += float(loss.sum())
                     counts[owner] += len(piece) - 1
@@ -99,7 +99,8 @@ class Surrogate:
         return scores
 
 
-def _train_tokenizer(texts: Sequence[str], size: int) -> "Tokenizer":
+def train_tokenizer(texts: Sequence[str], size: int) -> "Tokenizer":
+    """Returns a byte-level BPE tokenizer learnt from texts; it can write any text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -115,7 +116,8 @@ def _train_tokenizer(texts: Sequence[str], size: int) -> "Tokenizer":
     return tokenizer
 
 
-def _new_model(vocabulary: int, settings: SurrogateSettings) -> "GPT2LMHeadModel":
+def new_model(vocabulary: int, settings: SurrogateSettings) -> "GPT2LMHeadModel":
+    """Returns an untrained GPT-2."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     return GPT2LMHeadModel(
@@ -125,8 +127,8 @@ def _new_model(vocabulary: int, settings: SurrogateSettings) -> "GPT2LMHeadModel
             n_embd=settings.width,
             n_layer=settings.layers,
             n_head=4,
-            bos_token_id=_BEGIN_ID,
-            eos_token_id=_END_ID,
+            bos_token_id=BEGIN_ID,
+            eos_token_id=END_ID,
             # Dropout helps a model this small little and would make scores random.
             resid_pdrop=0.0,
             embd_pdrop=0.0,
@@ -136,13 +138,17 @@ def _new_model(vocabulary: int, settings: SurrogateSettings) -> "GPT2LMHeadModel
 
 
 def _windows(tokenizer: "Tokenizer", text: str, length: int) -> list[list[int]]:
-    ids = [*tokenizer.encode(text).ids, _END_ID]
-    return [[_BEGIN_ID, *ids[start : start + length]] for start in range(0, len(ids), length)]
+    ids = [*tokenizer.encode(text).ids, END_ID]
+    return [[BEGIN_ID, *ids[start : start + length]] for start in range(0, len(ids), length)]
 
 
-def _fit(
-    model: "GPT2LMHeadModel", windows: list[list[int]], settings: SurrogateSettings, rng: np.random.Generator
+def fit(
+    model: "PreTrainedModel",
+    windows: Sequence[Sequence[int]],
+    settings: SurrogateSettings,
+    rng: np.random.Generator,
 ) -> None:
+    """Trains a causal model in place on token windows, for `settings.tokens` tokens in all."""
     import torch
 
     steps = max(1, settings.tokens // (settings.batch * settings.window))
@@ -155,8 +161,8 @@ def _fit(
         while len(queue) < settings.batch:
             queue += rng.permutation(len(windows)).tolist()
         batch, queue = queue[: settings.batch], queue[settings.batch :]
-        ids, mask = _pad([windows[i] for i in batch])
-        loss = _token_losses(model, ids, mask).sum() / mask[:, 1:].sum()
+        ids, mask = pad([windows[i] for i in batch])
+        loss = token_losses(model, ids, mask).sum() / mask[:, 1:].sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -164,7 +170,8 @@ def _fit(
         schedule.step()
 
 
-def _pad(windows: Sequence[Sequence[int]]) -> "tuple[torch.Tensor, torch.Tensor]":
+def pad(windows: Sequence[Sequence[int]]) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Returns token ids and mask of windows, filled up at the end, shape (n, longest)."""
     import torch
 
     width = max(len(window) for window in windows)
@@ -176,7 +183,8 @@ def _pad(windows: Sequence[Sequence[int]]) -> "tuple[torch.Tensor, torch.Tensor]
     return ids, mask
 
 
-def _token_losses(model: "GPT2LMHeadModel", ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+def token_losses(model: "PreTrainedModel", ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+    """Returns the negative log-likelihood (nats) of every token after the first; 0 where masked."""
     import torch
 
     logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]

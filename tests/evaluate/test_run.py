@@ -1,0 +1,324 @@
+import dataclasses
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rpsg import cli
+from rpsg.data import read_corpus, sample_path
+from rpsg.errors import ConfigError, DataError
+from rpsg.evaluate.metrics import chosen_metrics
+from rpsg.evaluate.result import schema
+from rpsg.evaluate.run import (
+    Inputs,
+    check_vectors,
+    evaluate,
+    evaluate_files,
+    evaluate_run,
+    prepare,
+    read_inputs,
+    sample_of,
+    shuffle_words,
+)
+from rpsg.evaluate.utility import NextWordMetric
+from rpsg.llm.fake import HashEmbedder
+from rpsg.llm.reader import Reader
+from rpsg.llm.surrogate import SurrogateSettings
+from rpsg.types import Metric, TextSample
+from tiny_models import tiny_bert
+
+TRAIN, TEST = sample_path("posts_train.jsonl"), sample_path("posts_test.jsonl")
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Path:
+    return write(tmp_path / "synthetic.jsonl", rows_of(TRAIN)[100:160])
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    return write(tmp_path / "real.jsonl", rows_of(TRAIN)[:100])
+
+
+# --- files in, files out --------------------------------------------------------------------------
+
+
+def test_it_writes_figures_and_their_schema_and_no_text(tmp_path: Path, real: Path, synthetic: Path) -> None:
+    inputs = Inputs(real=real, holdout=TEST, synthetic=synthetic, label_columns=("sentiment",))
+    result = evaluate_files(
+        inputs, tmp_path / "out", embedder=HashEmbedder(), language_model="none", repeats=3
+    )
+    written = (tmp_path / "out/metrics.json").read_text()
+    page = json.loads(written)
+    assert page == json.loads(json.dumps(result.document()))
+    assert json.loads((tmp_path / "out/metrics.schema.json").read_text()) == schema()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "metrics.json", "metrics.schema.json",
+    ]  # fmt: skip
+    assert page["rows"] == {"real": 100, "holdout": 107, "synthetic": 60, "baseline": 107}
+    for path in (TRAIN, TEST):
+        for record in read_corpus(path).records:
+            words = record.text.split()
+            assert not any(" ".join(words[i : i + 5]) in written for i in range(0, len(words) - 5, 5))
+    names = {score["name"] for score in page["scores"]}
+    assert {"frechet_distance", "mauve", "self_bleu", "near_duplicates", "label_accuracy sentiment"} <= names
+    again = evaluate_files(
+        inputs, tmp_path / "again", embedder=HashEmbedder(), language_model="none", repeats=3
+    )
+    assert again == result
+
+
+def test_every_score_obeys_the_schema(tmp_path: Path, real: Path, synthetic: Path) -> None:
+    inputs = Inputs(real=real, holdout=TEST, synthetic=synthetic)
+    page = evaluate_files(inputs, tmp_path / "out", embedder=None, language_model=None, repeats=2).document()
+    kinds = {"number": (int, float), "null": type(None), "string": str, "integer": int, "boolean": bool}
+
+    def check(value: object, rule: dict[str, object]) -> None:
+        if "enum" in rule:
+            assert value in rule["enum"]  # type: ignore[operator]
+        if "const" in rule:
+            assert value == rule["const"]
+        if rule.get("type") == "object":
+            assert isinstance(value, dict) and set(value) == set(rule["required"])  # type: ignore[call-overload]
+            for key, inner in value.items():
+                check(inner, rule["properties"][key])  # type: ignore[index]
+        elif rule.get("type") == "array":
+            for inner in value:  # type: ignore[attr-defined]
+                check(inner, rule["items"])  # type: ignore[arg-type]
+        elif "type" in rule:
+            names = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+            assert any(isinstance(value, kinds[name]) for name in names)  # type: ignore[arg-type]
+
+    check(page, schema())
+    fidelity = [score for score in page["scores"] if score["family"] == "fidelity"]  # type: ignore[attr-defined]
+    assert fidelity and all(score["value"] is None and score["reason"] for score in fidelity)
+
+
+def test_a_run_is_judged_into_its_private_part(tmp_path: Path) -> None:
+    records = sample_of(read_corpus(TRAIN))
+    parts = [dataclasses.replace(records, texts=records.texts[start : start + 60]) for start in (0, 60, 120)]
+    samples = dict(zip(("real", "holdout", "synthetic"), parts, strict=True))
+    evaluate_run(tmp_path, samples, embedder=HashEmbedder(), language_model=None)
+    assert (tmp_path / "private/scores/metrics.json").is_file()
+
+
+def test_metrics_keep_the_protocol_and_models_go_by_name(tmp_path: Path) -> None:
+    metrics = chosen_metrics(("topic",), "small")
+    assert all(isinstance(metric, Metric) for metric in metrics)
+    names = [metric.name for metric in metrics]
+    assert len(set(names)) == len(names) and {"label topic", "next word"} <= set(names)
+    assert "next word" not in [metric.name for metric in chosen_metrics((), "none")]
+    decoder = chosen_metrics((), str(tiny_bert(tmp_path)))[-1]
+    assert isinstance(decoder, NextWordMetric) and decoder.load is not None
+    assert isinstance(decoder.load(SurrogateSettings()), Reader)
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def call(*arguments: str | Path) -> int:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["rpsg", *map(str, arguments)])
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_prints_a_table(
+    tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "120")
+    common = ["evaluate", "--real", real, "--holdout", TEST, "--synthetic", synthetic, "-o", tmp_path / "out",
+              "--language-model", "none", "--embedder", "hash"]  # fmt: skip
+    assert call(*common, "--label-column", "sentiment") == 0
+    shown = capsys.readouterr().out
+    assert "fidelity: frechet_distance" in shown and "utility: label_accuracy sentiment" in shown
+    assert "do not share it" in shown and "nothing about privacy" in shown
+    assert call(*common, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["synthetic"] == 60
+
+
+BAD = {
+    "same file twice": (["--holdout", "REAL"], "given as --real and as --holdout"),
+    "synthetic is real": (["--synthetic", "REAL"], "given as --real and as --synthetic"),
+    "no such file": (["--synthetic", "nothing.csv"], "nothing.csv"),
+    "missing column": (["--text-column", "txt"], "'text'"),
+    "missing synthetic column": (["--synthetic-text-column", "body"], "synthetic.jsonl: there is no column"),
+    "missing label": (["--label-column", "topik"], "'topic'"),
+    "unknown embedder": (["--embedder", "all-minilm"], "all-minilm-l6-v2"),
+    "too few rows": (["--synthetic", "FEW"], "19 usable texts"),
+    "empty file": (["--synthetic", "EMPTY"], "empty"),
+    "copy of the real file": (["--holdout", "COPY"], "also real texts"),
+    "no label in common": (["--label-column", "sentiment", "--synthetic", "LABELS"], "nothing in common"),
+    "no word in common": (["--synthetic", "WORDS"], "no word in common"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_input_gets_one_message(
+    name: str, tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "REAL": real,
+        "FEW": write(tmp_path / "few.jsonl", rows_of(TRAIN)[:19]),
+        "EMPTY": write(tmp_path / "empty.jsonl", []),
+        "COPY": write(tmp_path / "copy.jsonl", rows_of(real)),
+        "LABELS": write(tmp_path / "labels.jsonl", [{**row, "sentiment": "x"} for row in rows_of(synthetic)]),
+        "WORDS": write(tmp_path / "words.jsonl", [{"text": f"zzq{i} xxv qqj"} for i in range(30)]),
+    }
+    arguments, hint = BAD[name]
+    given = {"--real": real, "--holdout": TEST, "--synthetic": synthetic, "--embedder": "none"}
+    for option, value in zip(arguments[::2], arguments[1::2], strict=True):
+        given[option] = files.get(value, value)  # type: ignore[assignment]
+    flat = [part for pair in given.items() for part in pair]
+    assert call("evaluate", *flat, "-o", tmp_path / "out", "--language-model", "none") == 2
+    printed = capsys.readouterr().err
+    errors = [line for line in printed.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and hint in errors[0]
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_vectors_that_cannot_be_compared() -> None:
+    texts = tuple(f"text number {i}" for i in range(30))
+
+    def samples(vectors: object, *, embedder: str = "one") -> dict[str, TextSample]:
+        good = TextSample(texts=texts, vectors=np.ones((30, 8), dtype=np.float32), embedder="one")
+        return {"real": good, "synthetic": TextSample(texts=texts, vectors=vectors, embedder=embedder)}  # type: ignore[arg-type]
+
+    check_vectors(samples(np.ones((30, 8), dtype=np.float32)))
+    with pytest.raises(ConfigError, match="different models"):
+        check_vectors(samples(np.ones((30, 8), dtype=np.float32), embedder="other"))
+    with pytest.raises(DataError, match="different dimensions"):
+        check_vectors(samples(np.ones((30, 9), dtype=np.float32)))
+    with pytest.raises(DataError, match="30 texts and vectors of shape"):
+        check_vectors(samples(np.ones((29, 8), dtype=np.float32)))
+    broken = np.ones((30, 8), dtype=np.float32)
+    broken[3, 1] = np.nan
+    with pytest.raises(DataError, match="1 embeddings of the synthetic data set hold NaN"):
+        check_vectors(samples(broken))
+
+
+def test_another_language_has_no_embedding_figures() -> None:
+    class English(HashEmbedder):
+        name = "all-minilm-l6-v2"
+
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    spanish = [
+        f"Hoy perdí el trabajo número {i} y no sé cómo voy a pagar el alquiler de mi casa." for i in range(40)
+    ]
+    samples = {"real": train, "holdout": test, "synthetic": TextSample(texts=tuple(spanish))}
+    comparison, notes = prepare(samples, embedder=English(), repeats=2)
+    assert any("not English" in note for note in notes)
+    result = evaluate(comparison, chosen_metrics((), None), notes=notes)
+    assert all(score.value is None for family, score in result.scores if family == "fidelity")
+
+
+def test_one_repeated_text_never_looks_fine() -> None:
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    samples = {"real": train, "holdout": test, "synthetic": TextSample(texts=(train.texts[0],) * 60)}
+    comparison, notes = prepare(samples, embedder=HashEmbedder(), repeats=2)
+    assert any("copies of real ones" in note for note in notes)
+    assert any("only 1 of 60" in note for note in notes)
+    found = {score.name: score for _, score in evaluate(comparison, chosen_metrics((), None)).scores}
+    assert found["precision"].value is None and "copies" in found["precision"].reason
+    assert found["recall"].value == 0.0 and found["self_bleu"].value == pytest.approx(1.0)
+
+
+def test_shuffling_keeps_words_and_lengths() -> None:
+    sample = sample_of(read_corpus(TEST))
+    shuffled = shuffle_words(sample, np.random.default_rng(0))
+    before, after = ([text.split() for text in part.texts] for part in (sample, shuffled))
+    assert [len(words) for words in before] == [len(words) for words in after]
+    assert sorted(word for words in before for word in words) == sorted(
+        word for words in after for word in words
+    )
+    assert before != after
+
+
+def test_a_few_shared_holdout_texts_are_noted(tmp_path: Path, real: Path, synthetic: Path) -> None:
+    mixed = write(tmp_path / "mixed.jsonl", [*rows_of(TEST), *({**rows_of(real)[0], "id": "x"},)])
+    samples = read_inputs(Inputs(real=real, holdout=mixed, synthetic=synthetic))
+    _, notes = prepare(samples, embedder=None)
+    assert any("1 holdout texts are also real" in note for note in notes)
+
+
+# --- the table: what each metric is meant to see ----------------------------------------------------
+
+# Farther from the reference than the interval of real texts reaches, and in the bad direction.
+SEEN_BY = {
+    "shuffled words": ["frechet_distance", "mauve", "sinkhorn_divergence", "squared_mmd",
+                       "classifier_auc", "kl_divergence", "ms_jaccard"],
+    "one repeated text": ["frechet_distance", "recall", "coverage", "mauve", "kl_divergence", "wasserstein",
+                          "total_variation", "sinkhorn_divergence", "squared_mmd", "classifier_auc",
+                          "self_bleu", "distinct_1", "distinct_2", "distinct_3", "ms_jaccard", "duplicates",
+                          "near_duplicates", "repeated_openings", "vocabulary", "length_distance"],
+    "unrelated domain": ["frechet_distance", "precision", "recall", "density", "coverage", "mauve",
+                         "kl_divergence", "total_variation", "wasserstein", "sinkhorn_divergence",
+                         "squared_mmd", "classifier_auc", "ms_jaccard", "unseen_words", "length_distance"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("domain", ["posts", "pubmed"])
+def test_real_texts_score_near_perfect_and_bad_ones_terribly(domain: str) -> None:
+    from rpsg import registry
+
+    other = {"posts": "pubmed", "pubmed": "posts"}[domain]
+    texts = {
+        name: [
+            record.text[:350]
+            for part in ("train", "test")
+            for record in read_corpus(sample_path(f"{name}_{part}.jsonl")).records
+        ]
+        for name in (domain, other)
+    }
+    # The test part of PubMed is newer than its train part: split at random.
+    for part in texts.values():
+        random.Random(0).shuffle(part)
+    real, holdout, fresh = (tuple(texts[domain][i : i + 100]) for i in (0, 100, 200))
+    judged = {
+        "real texts": fresh,
+        "shuffled words": shuffle_words(TextSample(texts=fresh), np.random.default_rng(0)).texts,
+        "one repeated text": fresh[:1] * 100,
+        "unrelated domain": tuple(texts[other][:100]),
+    }
+    embedder = registry.embedder("all-minilm-l6-v2")
+    samples = {"real": TextSample(texts=real), "holdout": TextSample(texts=holdout)}
+    cache = prepare({**samples, "synthetic": samples["holdout"]}, embedder=embedder)[0]
+    found = {}
+    for name, part in judged.items():
+        known = {"real": cache.real, "holdout": cache.holdout, "baseline": cache.baseline}
+        comparison, _ = prepare({**known, "synthetic": TextSample(texts=part)}, embedder=embedder, repeats=10)
+        scores = evaluate(comparison, chosen_metrics((), None)).scores
+        found[name] = {score.name: score for _, score in scores}
+    print(f"\n{domain:<22}{'real holdout':>14}" + "".join(f"{name:>20}" for name in judged))
+    for name, score in found["real texts"].items():
+        shown = "".join(_shown(found[row][name].value) for row in judged)
+        print(f"{name:<22}{score.reference:>14.3f}{shown}")
+    for name, score in found["real texts"].items():
+        assert score.value is not None and score.reference is not None and score.low is not None, name
+        # Two real samples differ by chance only: their difference is within twice the interval.
+        margin = 2 * ((score.high or 0) - score.low) + 0.02
+        assert abs(score.value - score.reference) <= margin, name
+    for row, names in SEEN_BY.items():
+        for name in names:
+            real_score, bad = found["real texts"][name], found[row][name]
+            assert bad.value is not None and bad.reference is not None and real_score.high is not None
+            assert abs(bad.value - bad.reference) > (real_score.high - (real_score.low or 0)) / 2, (row, name)
+            if bad.better != "reference":
+                assert (bad.value > bad.reference) == (bad.better == "lower"), (row, name)
+
+
+def _shown(value: float | None) -> str:
+    return f"{'not computable':>20}" if value is None else f"{value:>20.3f}"
