@@ -50,6 +50,7 @@ def test_word_runs_ignore_case_and_punctuation() -> None:
         ("Too short.", "too short"),
         ("Here is the rewritten text you asked for, in the first person.", "meta text"),
         ("I went to [insert name] to ask about the rent and they said no.", "meta text"),
+        ("My apologies, but I'm unable to assist with the post you requested.", "meta text"),
         ("Dear [Customer's Name], I write about the parcel that never came.", "meta text"),
         ("I was born on [DATE_OF_BIRTH] and moved to [LOCATION] last year.", None),
         ("I lost my job and then the car broke down and", "cut off"),

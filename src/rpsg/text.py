@@ -18,13 +18,14 @@ _WRAPPING = re.compile(r"^(?:#+\s.*\n+|\*\*[^*\n]+\*\*\s*\n+|(?:title|subject)\s
 _META = re.compile(
     r"^\W*(?:here(?:'s| is| are)\b|sure\b[,!.]|certainly\b|of course[,!]|okay, here)"
     r"|\bi(?:'m| am) sorry, but i can"
+    r"|\bunable to assist\b|\brevised the post\b"
     r"|\bas an ai\b|\blanguage model\b|\bword count\b|\bfirst[- ]person (?:post|passage|account)\b"
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
     r" (?:above|says|describes|is about)\b"
     r"|\brewritten (?:version|post|text)\b|\brewrite (?:it|this|the)\b|\bpolished version\b"
     r"|\bthis (?:person|character)['’]s (?:story|post)\b"
     # A placeholder of a letter template, but not a tag that stands for a removed detail.
-    r"|\[(?!(?-i:[A-Z_]+)\])(?:insert|your|name|date|city|company|location|customer|client|recipient)[^\]]*\]"
+    r"|\[(?!(?-i:[A-Z_]+)\])(?:insert|your|name|date|city|company|location|customer|client|recipient|sender)[^\]]*\]"
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
     re.IGNORECASE | re.MULTILINE,
 )
