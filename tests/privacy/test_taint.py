@@ -325,7 +325,7 @@ def test_a_bug_in_any_stage_shows_no_marker(
     broken = Broken(RuntimeError(f"cannot handle {QUOTE!r}"))
     with monkeypatch.context() as patch:
         patch.setattr(target, broken)
-        patch.setattr("rpsg.llm.surrogate._fit", lambda *_: None)  # an untrained one will do here
+        patch.setattr("rpsg.llm.surrogate.fit", lambda *_: None)  # an untrained one will do here
         assert call(arguments(path, **needed_for(target))) == cli.EXIT_BUG
     assert broken.n_calls
     shown = heard.everything()
