@@ -23,7 +23,8 @@ _PREFILL_TOKENS = 1024
 # New sequences enter when this share of the slots is free, so that prompts are read in batches.
 _REFILL_SHARE = 0.125
 _MIN_SHARED = 16
-# Prompts up to this length are read with an explicit mask: all scores of a part then fit into memory.
+# Prompts up to this length are read with an explicit mask. Longer ones have more scores than the processor
+# keeps near; the library's kernel, which never writes them out, is faster.
 _SHORT = 512
 
 
@@ -98,7 +99,8 @@ class Decoder:
                 keys, values = (state.expand(len(prompts), -1, -1, -1) for state in states_of(layer))
                 cache.update(keys, values, index)
         wanted, place = torch.unique(lasts, return_inverse=True)
-        mask = _causal_mask(shared, ids.shape[1]) if self._adds_mask and ids.shape[1] <= _SHORT else None
+        is_short = shared + ids.shape[1] <= _SHORT
+        mask = _causal_mask(shared, ids.shape[1]) if self._adds_mask and is_short else None
         output = self._model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=wanted)
         return output.logits[rows, place[rows]], cache, rows
 
