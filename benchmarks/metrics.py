@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from rpsg.evaluate.metrics import fast_metrics
-from rpsg.types import Comparison, TextSample
+from rpsg.scores import Comparison, TextSample
 
 DIMENSION, N_WORDS, N_VOCABULARY = 384, 100, 20_000
 

@@ -19,17 +19,17 @@ from rpsg.plan_keys import KeysPlan, plan_keys
 from rpsg.privacy import budget
 from rpsg.privacy.noise import NoiseSource
 from rpsg.privacy.plain import PaidTexts
-from rpsg.public import build_public
+from rpsg.public import build_public, write_public
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session, open_session
-from rpsg.stages.keys import ReleasedKeys, extract_keys, histogram_rows, sample_paid_seeds
+from rpsg.stages.keys import OTHER, ReleasedKeys, extract_keys, histogram_rows, sample_paid_seeds
 from rpsg.stages.refine import PrivateContext, Refinery
-from rpsg.stages.variants import Source, write_texts
+from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes
 from rpsg.text import MIN_WORDS, flaw_of
-from rpsg.types import Candidate, PrivateCorpus, Progress, Seed, SyntheticText
+from rpsg.types import Candidate, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
 PAID_NOTE = "written from the releases above and public inputs"
 
@@ -148,16 +148,7 @@ def _seeds(
 
 def _write(session: Session, seeds: Sequence[Seed], round_name: str) -> list[Candidate]:
     sources = [_source(seed) for seed in seeds]
-    texts = write_texts(
-        sources,
-        model=session.models.writer.at(f"write, {round_name}"),
-        embedder=session.models.embedder,
-        config=session.config.write,
-        prompt="keys",
-        n_each=1,
-        streams=session.streams,
-        round_name=round_name,
-    )
+    texts = write_public(session, sources, prompt="keys", round_name=round_name)
     session.counts["candidates written"] += len(texts)
     return [
         Candidate(variant_id=f"{seed.seed_id}/w", record_id=seed.seed_id, text=text, labels=seed.labels)
@@ -172,10 +163,14 @@ def _source(seed: Seed) -> Source:
         record_id=seed.seed_id,
         text=about,
         summary=about,
-        labels={name: value for name, value in seed.labels.items() if value != "other"},
+        labels=_named(seed.labels),
         tone=seed.tone,
         n_words=seed.n_words,
     )
+
+
+def _named(labels: Labels) -> Labels:
+    return {name: value for name, value in labels.items() if value != OTHER}
 
 
 def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: str) -> list[Candidate]:
@@ -188,22 +183,13 @@ def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: 
             record_id=item.record_id,
             text=item.text,
             summary=item.text,
-            labels={name: value for name, value in item.labels.items() if value != "other"},
+            labels=_named(item.labels),
             tone="neutral",
             n_words=len(item.text.split()),
         )
         for i, item in enumerate(again)
     ]
-    texts = write_texts(
-        sources,
-        model=session.models.writer.at(f"rewrite, {round_name}"),
-        embedder=session.models.embedder,
-        config=session.config.write,
-        prompt="rewrite",
-        n_each=1,
-        streams=session.streams,
-        round_name=round_name,
-    )
+    texts = write_public(session, sources, prompt="rewrite", round_name=round_name)
     return kept + [
         Candidate(variant_id=source.source_id, record_id=item.record_id, text=text, labels=item.labels)
         for source, item, text in zip(sources, again, texts, strict=True)

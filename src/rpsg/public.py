@@ -4,10 +4,12 @@ Nothing here reads the private data, its size, or a sibling of it.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rpsg.llm.prompting import PromptName
 from rpsg.session import Session
 from rpsg.stages.variants import Source, write_texts
 from rpsg.text import MIN_WORDS, flaw_of
@@ -54,6 +56,22 @@ def build_public(session: Session, *, n_topics: int) -> PublicMaterial:
     )
 
 
+def write_public(
+    session: Session, sources: Sequence[Source], *, prompt: PromptName, round_name: str
+) -> list[str]:
+    """Writes one text from each source, none of which is private."""
+    return write_texts(
+        sources,
+        model=session.models.writer.at(f"{prompt}, {round_name}"),
+        embedder=session.models.embedder,
+        config=session.config.write,
+        prompt=prompt,
+        n_each=1,
+        streams=session.streams,
+        round_name=round_name,
+    )
+
+
 def write_public_texts(session: Session, n: int, *, round_name: str) -> list[str]:
     """Writes texts from public prompts; returns the usable ones, or all where none is."""
     config = session.config.write
@@ -70,16 +88,7 @@ def write_public_texts(session: Session, n: int, *, round_name: str) -> list[str
         )
         for i in range(n)
     ]
-    texts = write_texts(
-        sources,
-        model=session.models.writer.at(round_name),
-        embedder=session.models.embedder,
-        config=config,
-        prompt="public",
-        n_each=1,
-        streams=session.streams,
-        round_name=round_name,
-    )
+    texts = write_public(session, sources, prompt="public", round_name=round_name)
     return [text for text in texts if flaw_of(text, min_words=MIN_WORDS) is None] or texts
 
 

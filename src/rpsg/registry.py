@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from rpsg.errors import ConfigError
-from rpsg.types import Embedder, Metric, PiiDetector, SentimentModel, Summariser, TextModel
+from rpsg.scores import Metric
+from rpsg.types import Embedder, PiiDetector, SentimentModel, Summariser, TextModel
 
 ENTRY_POINTS = "rpsg.models"
 PRESIDIO = "presidio-en"

@@ -14,8 +14,8 @@ from rpsg.data import read_corpus, sample_path
 from rpsg.evaluate.diversity import diversity_metrics
 from rpsg.evaluate.duplicates import near_duplicate_pairs
 from rpsg.evaluate.ngrams import count_ngrams, ms_jaccard, self_bleu
+from rpsg.scores import Comparison, Score, TextSample
 from rpsg.text import words_of
-from rpsg.types import Comparison, Score, TextSample
 
 
 def random_texts() -> list[list[str]]:

@@ -15,7 +15,8 @@ import pytest
 from rpsg.errors import DataError, NotComputable
 from rpsg.evaluate import manifold, quantised, transport
 from rpsg.evaluate.fidelity import classifier_auc, fidelity_metrics, frechet_distance
-from rpsg.types import Comparison, FloatArray, Metric, TextSample
+from rpsg.scores import Comparison, Metric, TextSample
+from rpsg.types import FloatArray
 
 Cloud = Callable[..., FloatArray]
 Pair = tuple[FloatArray, FloatArray]

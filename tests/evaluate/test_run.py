@@ -27,7 +27,7 @@ from rpsg.evaluate.utility import NextWordMetric
 from rpsg.llm.fake import HashEmbedder
 from rpsg.llm.reader import Reader
 from rpsg.llm.surrogate import SurrogateSettings
-from rpsg.types import Metric, TextSample
+from rpsg.scores import Metric, TextSample
 from tiny_models import tiny_bert
 
 TRAIN, TEST = sample_path("posts_train.jsonl"), sample_path("posts_test.jsonl")

@@ -9,7 +9,8 @@ from rpsg.errors import ConfigError, PrivateDataError
 from rpsg.evaluate.sentiment import sentiment_agreement
 from rpsg.evaluate.utility import LabelMetric, NextWordMetric
 from rpsg.llm.surrogate import SurrogateSettings
-from rpsg.types import Comparison, Sentiment, TextSample
+from rpsg.scores import Comparison, TextSample
+from rpsg.types import Sentiment
 
 TINY = SurrogateSettings(vocabulary=500, width=32, layers=2, window=48, tokens=30_000)
 THEMES = {

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from rpsg.evaluate.duplicates import near_duplicate_pairs
 from rpsg.evaluate.ngrams import GramCounts, bleu_against_others, count_ngrams, ms_jaccard
 from rpsg.evaluate.resampling import Figure, IntArray, Rows, collect, draw_halves, half_size, map_draws
+from rpsg.scores import Comparison, Metric, Score
 from rpsg.text import flaw_of, words_of
-from rpsg.types import Comparison, Metric, Score
 
 OPENING_WORDS = 3
 JUDGED = ("synthetic", "holdout", "baseline")

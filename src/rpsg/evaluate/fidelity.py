@@ -22,7 +22,8 @@ from rpsg.evaluate.resampling import (
     not_computable,
 )
 from rpsg.rng import Streams
-from rpsg.types import Comparison, FloatArray, Metric, Score, TextSample
+from rpsg.scores import Comparison, Metric, Score, TextSample
+from rpsg.types import FloatArray
 
 _PARTNERS = 32
 _FOLDS = 2

@@ -10,7 +10,7 @@ from rpsg.evaluate.fidelity import fidelity_metrics
 from rpsg.evaluate.utility import NextWordMetric, utility_metrics
 from rpsg.llm.reader import Reader
 from rpsg.llm.surrogate import SurrogateSettings
-from rpsg.types import Metric
+from rpsg.scores import Metric
 
 SMALL = "small"
 NONE = "none"

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from rpsg.errors import DataError, NotComputable
 from rpsg.rng import Streams
-from rpsg.types import Better, Comparison, Score
+from rpsg.scores import Better, Comparison, Score
 
 IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")

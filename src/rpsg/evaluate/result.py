@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rpsg.rundir import write_json
-from rpsg.types import Score
+from rpsg.scores import Score
 
 FORMAT = 1
 _READING = (

@@ -19,8 +19,9 @@ from rpsg.evaluate.resampling import MIN_ROWS
 from rpsg.evaluate.result import Evaluation, write_metrics
 from rpsg.llm.language import detect_languages
 from rpsg.rng import Streams
+from rpsg.scores import Comparison, Metric, TextSample
 from rpsg.text import words_of
-from rpsg.types import Comparison, Embedder, FloatArray, Metric, PrivateCorpus, TextSample
+from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
 _LANGUAGE_SAMPLE = 200

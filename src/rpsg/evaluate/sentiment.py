@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpsg.errors import ConfigError, PrivateDataError
-from rpsg.types import Score, SentimentModel
+from rpsg.scores import Score
+from rpsg.types import SentimentModel
 
 _N_BOOTSTRAP = 1000
 NAME = "sentiment_agreement"

@@ -12,7 +12,7 @@ from rpsg.evaluate.resampling import Figure, not_computable
 from rpsg.llm.reader import Reader, Reading
 from rpsg.llm.surrogate import SurrogateSettings
 from rpsg.rng import Streams
-from rpsg.types import Comparison, Metric, Score, TextSample
+from rpsg.scores import Comparison, Metric, Score, TextSample
 
 _N_BOOTSTRAP = 1000
 _MAX_TEST_TEXTS = 1000

@@ -14,7 +14,7 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,7 @@ from rpsg.privacy.events import (
     PrivacyEvent,
     SampledGaussianEvent,
 )
+from rpsg.privacy.sqlite import transaction
 from rpsg.privacy.state import private_folder
 from rpsg.text import words_of
 from rpsg.types import PrivateCorpus
@@ -251,20 +252,8 @@ class Budget:
                 yield hmac.digest(key, b"unit\0" + _plain(record.unit_id).encode(), "sha256")
             yield hmac.digest(key, b"text\0" + _plain(record.text).encode(), "sha256")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise RunDirError(f"cannot write the data budget ({error}); nothing was charged") from None
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, what="the data budget", otherwise="nothing was charged")
 
 
 def _plain(text: str) -> str:

@@ -10,8 +10,8 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from rpsg.privacy.lines import LedgerLine, line_of
 from rpsg.privacy.mechanisms import Mechanism, NoisyMax, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
 from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
+from rpsg.privacy.sqlite import transaction
 from rpsg.types import SyntheticText
 
 Value = TypeVar("Value")
@@ -328,20 +329,8 @@ class Ledger:
         hashes = [row[0] for row in self._db.execute("SELECT hash FROM entries ORDER BY entry_id")]
         state.keep_head(self._name, self._id, hashes)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise RunDirError(f"cannot write the ledger ({error}); nothing was released") from None
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, what="the ledger", otherwise="nothing was released")
 
 
 def read_run(path: Path) -> tuple[list[LedgerLine], dict[str, object] | None]:
