@@ -1,9 +1,13 @@
 """`guarantee: end-to-end`: what is released is a function of ledger outputs and public inputs."""
 
 import json
+import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar, cast
 
 import numpy as np
@@ -13,21 +17,27 @@ from rpsg import data, registry
 from rpsg.config import RunConfig
 from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
-from rpsg.pipeline import plan_releases, run, statement_of
+from rpsg.llm.surrogate import Surrogate, SurrogateSettings
+from rpsg.pipeline import plan_notes, plan_releases, run, statement_of
 from rpsg.privacy import budget
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card
 from rpsg.privacy.ledger import read_lines, read_run
+from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import FixedNoise, IntArray
 from rpsg.privacy.plain import PaidTexts
+from rpsg.public import build_file
+from rpsg.public_file import write_public_file
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
 from rpsg.stages.keys import PrivateKeys, choose_words, extract_keys
+from rpsg.stages.vote import floor_diversity
 from rpsg.text import WordRuns
-from rpsg.types import Completion, PrivateCorpus, PrivateRecord, PrivateVariant, TextRequest
+from rpsg.types import Completion, Message, PrivateCorpus, PrivateRecord, PrivateVariant, TextRequest
 from test_pipeline import config as base_config
 
 Drawn = TypeVar("Drawn")
+PUBLIC = "public.json"
 WORDS = ["rent", "court", "notice", "shelter", "winter", "heater", "pantry", "wages"]
 
 
@@ -37,19 +47,25 @@ def config(folder: Path, **changes: object) -> RunConfig:
 
 
 def record(i: int, *, unit: str | None = None) -> PrivateRecord:
-    # Sixteen different texts, each written by several units, so that one more changes no support.
-    kind = i % 16
+    # Sixteen different sets of words, each used by several units, so that one more changes no support.
+    kind, marks = i % 16, "!" * (1 + i // 16)
     words = " ".join(WORDS[(kind + step) % len(WORDS)] for step in range(5))
     return PrivateRecord(
         record_id=f"r{i}",
         unit_id=unit or f"u{i}",
-        text=f"Yesterday the {words} came up again and nobody knew what would happen to number {kind}.",
+        text=f"Yesterday the {words} came up again and nobody knew what would happen to number {kind}{marks}",
         labels={"topic": ("rent", "bail")[kind % 2]},
     )
 
 
 def corpus(n: int) -> PrivateCorpus:
     return PrivateCorpus(records=tuple(record(i) for i in range(n)), label_columns=("topic",))
+
+
+def skewed(n: int) -> PrivateCorpus:
+    """The same sets of words, but most units write the first: another data set of the same support."""
+    records = [record(i if i < 16 else 16 * i) for i in range(n)]
+    return PrivateCorpus(records=tuple(records), label_columns=("topic",))
 
 
 class RecordedNoise:
@@ -94,21 +110,46 @@ def release_of(
     return {path.name: path.read_bytes() for path in sorted((folder / "release").iterdir())}
 
 
+DECLARED = {"path": "unused", "label_columns": ["topic"], "label_values": {"topic": ["rent", "bail"]}}
 SETTINGS: dict[str, dict[str, object]] = {
     "one round": {},
     "three rounds": {"vote": {"rounds": 3}},
     "no vote": {"vote": {"enabled": False}},
     "several topics": {"n_units_bound": 4000},
+    "declared labels": {"data": DECLARED},
+    "public list": {"keys": {"public": PUBLIC, "vocabulary": "public"}, "n_units_bound": 4000},
+    "public topics, phrases of the data": {"keys": {"public": PUBLIC}, "n_units_bound": 4000},
+    "with likelihood filter": {"n": 25, "refine": {"pii": {"enabled": False}, "nll": {"enabled": True}}},
+    "with scores": {"n": 20, "evaluate": {"enabled": True}},
+    "epsilon 0": {"epsilon": 0},
+    "epsilon 0, declared labels": {"epsilon": 0, "data": DECLARED},
     "with removal of details": {"refine": {"pii": {"enabled": True}}},
     "every format": {"output": {"formats": ["jsonl", "csv", "parquet"]}},
 }
+
+
+@pytest.fixture(autouse=True)
+def _public_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Settings name the file by a path that is the same for both neighbours.
+    monkeypatch.chdir(tmp_path)
+    texts = [f"The {a} and the {b} were late again this year." for a in WORDS for b in WORDS if a != b]
+    content = build_file(
+        texts, source="a test", embedder=HashEmbedder(), n_topics=2, n_phrases=6, max_phrases=20, seed=1
+    )
+    write_public_file(content, tmp_path / PUBLIC)
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = partial(Surrogate.train, settings=SurrogateSettings(tokens=8_000, width=32, layers=1))
+    monkeypatch.setattr("rpsg.end_to_end.Surrogate.train", train)
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_neighbours_with_the_same_draws_release_the_same_bytes(tmp_path: Path, name: str) -> None:
     noise = RecordedNoise()
     found = []
-    for i, texts in enumerate((corpus(120), corpus(121))):
+    for i, texts in enumerate((corpus(120), corpus(121), skewed(200))):
         changes = dict(SETTINGS[name])
         output = {**dict(changes.pop("output", {})), "folder": str(tmp_path / str(i))}  # type: ignore[call-overload]
         settings = config(tmp_path / str(i), **changes).model_copy(
@@ -117,7 +158,9 @@ def test_neighbours_with_the_same_draws_release_the_same_bytes(tmp_path: Path, n
         source = noise if i == 0 else RecordedNoise(log=noise.log)
         found.append(release_of(tmp_path / str(i), settings, texts, source))
     assert {"synthetic.jsonl", "privacy_card.json", "privacy_card.md", "README.md"} <= set(found[0])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
+    scored = [(tmp_path / str(i) / "private/scores/metrics.json").exists() for i in range(3)]
+    assert scored == [name == "with scores"] * 3
 
 
 def test_other_draws_release_other_bytes(tmp_path: Path) -> None:
@@ -151,6 +194,19 @@ def test_a_run_keeps_its_promise_and_says_so_before_and_after(tmp_path: Path) ->
     assert {text.labels["topic"] for text in result.texts} <= {"rent", "bail", "other"}
 
 
+@pytest.mark.parametrize("name", ["one round", "three rounds", "several topics", "public list"])
+def test_the_mechanisms_of_a_run_are_those_planned_whatever_the_data(tmp_path: Path, name: str) -> None:
+    found = []
+    for n in (40, 150):
+        settings = config(tmp_path / str(n), **SETTINGS[name])
+        result = run(settings, corpus(n), noise=FixedNoise(5))
+        lines = read_lines(result.folder / "private/ledger.sqlite")
+        found.append([(line.label, line.mechanism, line.parameters) for line in lines])
+    assert found[0] == found[1]
+    planned = [line.release for line in plan_releases(settings, corpus(40))]
+    assert [label for label, _, _ in found[0]] == planned
+
+
 def test_the_plan_reads_no_data(tmp_path: Path) -> None:
     settings = config(tmp_path / "run")
     assert plan_releases(settings, corpus(20)) == plan_releases(settings, corpus(150))
@@ -160,21 +216,67 @@ def test_the_plan_reads_no_data(tmp_path: Path) -> None:
     assert any("is named only when more than half" in line.warning for line in few)
 
 
-def test_the_writing_model_may_be_remote_and_reads_no_private_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class RecordingServer:
+    """Stands in for a remote language model: keeps every byte it is sent, and answers with a fake's text."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                bodies.append(f"{self.path} {self.headers} {body}")
+                asked = json.loads(body)
+                messages = tuple(Message(**turn) for turn in asked.pop("messages"))
+                (reply,) = FakeTextModel().complete([TextRequest(messages=messages, **asked)])
+                payload = json.dumps(asdict(reply)).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1/chat"
+
+    def __enter__(self) -> "RecordingServer":
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class HttpTextModel(FakeTextModel):
+    """A remote text model, one call a request."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(trust="remote")
+        self._url = url
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        found = []
+        for request in requests:
+            with urllib.request.urlopen(self._url, json.dumps(asdict(request)).encode()) as reply:
+                found.append(Completion(**json.loads(reply.read())))
+        return found
+
+
+@pytest.mark.parametrize("name", ["one round", "three rounds", "several topics", "public list"])
+def test_the_writing_model_may_be_remote_and_no_private_text_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    seen: list[str] = []
-
-    class Remote(FakeTextModel):
-        def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
-            seen.extend(turn.content for request in requests for turn in request.messages)
-            return super().complete(requests)
-
-    monkeypatch.setattr(registry, "text_model", lambda *_, **__: Remote(trust="remote"))
     texts = corpus(150)
-    run(config(tmp_path / "run", vote={"rounds": 2}), texts)
+    with RecordingServer() as server:
+        monkeypatch.setattr(registry, "text_model", lambda *_, **__: HttpTextModel(server.url))
+        run(config(tmp_path / "run", **SETTINGS[name]), texts)
     private = WordRuns.build([item.text for item in texts.records], 6)
-    assert seen and not any(private.shared_with(text) for text in seen)
+    assert len(server.bodies) >= 20
+    assert not any(private.shared_with(body) for body in server.bodies)
     assert "| write | fake | remote |" in (tmp_path / "run/release/privacy_card.md").read_text()
 
 
@@ -264,3 +366,130 @@ def test_label_values_that_few_people_have_are_never_named(tmp_path: Path) -> No
     result = run(config(tmp_path / "run"), texts)
     content = "".join(path.read_text() for path in (result.folder / "release").iterdir())
     assert "zanzibar" not in content
+
+
+def test_epsilon_0_writes_from_public_prompts_alone(tmp_path: Path) -> None:
+    texts = corpus(150)
+    found = []
+    for name, private in (("a", texts), ("b", replace(texts, records=texts.records[:70]))):
+        settings = config(tmp_path / name, epsilon=0, data=DECLARED)
+        result = run(settings, private, noise=FixedNoise(3))
+        found.append([text.text for text in result.texts])
+        page = json.loads((result.folder / "release/privacy_card.json").read_text())
+        assert page["figures"][0]["epsilon"] == 0 and page["inputs"]["public_inputs"].startswith("public pr")
+        assert [line["release"] for line in page["releases"]] == ["texts"]
+    assert found[0] == found[1] and len(found[0]) == 10
+    assert plan_releases(settings, texts)[-1].signal == "10 texts, written from public prompts alone"
+    assert "right at most 50.0 % of" in page["attacker"]
+
+
+def test_epsilon_0_is_not_charged_to_the_budget(tmp_path: Path) -> None:
+    texts = corpus(150)
+    shared = Budget.create(texts, name="posts.csv", epsilon=1, delta=1e-6)
+    run(config(tmp_path / "run", epsilon=0), texts)
+    assert (shared.state().n_runs, shared.state().n_outside, shared.state().spent_epsilon) == (0, 0, 0.0)
+
+
+def test_undeclared_label_values_count_as_other_and_are_never_named(tmp_path: Path) -> None:
+    records = tuple(replace(item, labels={"topic": "zanzibar"}) for item in corpus(150).records[:70])
+    texts = replace(corpus(150), records=(*records, *corpus(150).records[70:]))
+    result = run(config(tmp_path / "run", data=DECLARED, n=20), texts)
+    content = "".join(path.read_text() for path in (result.folder / "release").iterdir())
+    assert "zanzibar" not in content
+    assert {text.labels["topic"] for text in result.texts} <= {"rent", "bail", "other"}
+    assert "label values declared: topic (2)" in (result.folder / "release/privacy_card.md").read_text()
+    labels = next(
+        line for line in read_lines(result.folder / "private/ledger.sqlite") if line.label == "labels"
+    )
+    assert (labels.mechanism, labels.parameters["n_items"]) == ("GaussianSum", 3)
+
+
+def test_a_public_list_is_all_that_can_be_named(tmp_path: Path) -> None:
+    settings = config(
+        tmp_path / "run",
+        n_units_bound=4000,
+        epsilon=20,
+        delta=1e-4,
+        keys={"public": PUBLIC, "vocabulary": "public"},
+    )
+    result = run(settings, corpus(150))
+    lines = {line.label: line for line in read_lines(result.folder / "private/ledger.sqlite")}
+    assert lines["phrases"].mechanism == "GaussianSum"
+    assert lines["phrases"].parameters["n_items"] == 2 * 6
+    card = (result.folder / "release/privacy_card.md").read_text()
+    assert "2 topics and 6 phrases of 56 texts" in card and "file sha256" in card
+    assert (
+        sum(event.delta for line in lines.values() for event in line.events if hasattr(event, "delta")) < 1e-4
+    )
+
+
+def test_a_units_public_words_are_the_first_of_the_list() -> None:
+    ranking = {"court": 0, "rent": 1, "heater": 2}
+    assert choose_words(["heater winter rent court"], 2, Streams(0), rank=ranking) == ["court", "rent"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keys": {"vocabulary": "public"}}, "needs keys.public"),
+        ({"data": {"label_columns": ["topic"], "label_values": {"mood": ["a"]}}}, "every label column"),
+        ({"epsilon": 1e-4}, "epsilon must be at least 0.001"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path / "run", **change)
+
+
+def test_public_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / PUBLIC
+
+    def refused(message: str, **changes: object) -> None:
+        with pytest.raises(ConfigError, match=message):
+            plan_releases(config(tmp_path / "run", keys={"public": PUBLIC}, **changes), corpus(20))
+
+    refused("are enough for 1; build it again", n_units_bound=30)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "embedder": "another"}))
+    refused("built with embedder 'another'")
+    path.write_text(json.dumps({**content, "centroids": [[1.0, float("nan")]]}))
+    refused("is not a file of public topics")
+    path.unlink()
+    refused("make it with: rpsg public build")
+
+
+def test_a_unit_of_many_records_has_the_weight_of_a_few_candidates() -> None:
+    votes = PrivateRows(
+        units=np.asarray([0] * 100 + [1]), items=np.asarray([*range(100), 0]), weights=np.ones(101)
+    )
+    floored = floor_diversity(votes, floor=4.0)
+    weights = np.bincount(floored.units, weights=floored.weights)
+    assert weights == pytest.approx([2.0, 1.0])
+    norms = np.sqrt(np.bincount(floored.units, weights=floored.weights**2))
+    assert (norms <= 1 + 1e-12).all()
+
+
+def test_plan_says_how_many_phrases_will_be_named_and_what_capping_does(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run", n_units_bound=2000)
+    phrases = next(line for line in plan_releases(settings, corpus(20)) if line.release == "phrases")
+    assert "were your texts like the sample posts_train.jsonl, about" in phrases.signal
+    few = config(tmp_path / "run", n_units_bound=100, keys={"max_phrases": 1})
+    line = next(line for line in plan_releases(few, corpus(20)) if line.release == "phrases")
+    assert "about 0 would be named" in line.signal and "probably no phrase" in line.warning
+    many = tuple(record(i, unit=f"u{i % 3}") for i in range(60))
+    notes = plan_notes(settings, PrivateCorpus(records=many, label_columns=("topic",), has_units=True))
+    assert "60 records of 3 people, at most 20 of one" in notes[0] and "are not counted" in notes[0]
+    assert plan_notes(settings, corpus(20)) == []
+
+
+def test_scores_of_a_run_stay_in_its_private_part(tmp_path: Path) -> None:
+    result = run(config(tmp_path / "run", n=20, evaluate={"enabled": True}), corpus(150))
+    scores = result.folder / "private/scores/metrics.json"
+    names = [score["name"] for score in json.loads(scores.read_text())["scores"]]
+    assert "frechet_distance" in names and scores.stat().st_mode & 0o077 == 0
+    assert not list((result.folder / "release").glob("*score*"))
+    assert any(str(scores) in note for note in result.notes)
+    few = run(config(tmp_path / "few", n=5, evaluate={"enabled": True}), corpus(150))
+    assert any(note.startswith("no scores: they need 20") for note in few.notes)

@@ -29,6 +29,7 @@ def config(folder: Path, **changes: object) -> RunConfig:
         "abstract": {"n_samples": 6, "max_tokens": 40},
         "write": {"min_length": 20, "max_length": 40, "n_drafts": 2},
         "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
+        "evaluate": {"enabled": False},
         "output": {"folder": str(folder)},
     }
     return RunConfig.parse({**values, **changes})

@@ -17,7 +17,8 @@ from rpsg.types import Guarantee
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 # Below and above, the noise is out of the range that its sources and the accounting are made for.
-Epsilon = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)]
+SMALLEST_EPSILON = 1e-3
 Delta = Annotated[float, Field(ge=1e-15, le=0.01, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 PresetName = Literal["small-cpu", "paper-reddit", "paper-pubmed"]
@@ -35,6 +36,9 @@ class DataConfig(_Section):
     path: str | None = Field(None, description="csv, jsonl, parquet or a Hugging Face data set folder")
     text_column: str = "text"
     label_columns: tuple[str, ...] = ()
+    label_values: Mapping[str, tuple[str, ...]] = Field(
+        {}, description="label column to its public values; others count as `other` (`end-to-end`)"
+    )
     unit_column: str | None = Field(None, description="whom to protect; one person may own several rows")
     id_column: str | None = None
     min_words: Count = Field(5, description="shorter texts are skipped and counted")
@@ -89,6 +93,9 @@ class WriteConfig(SamplingConfig):
     n_variants: Count = Field(2, description="texts written from one abstraction before the vote")
     n_drafts: Count = Field(3, description="written for each text; the nearest to its source is kept")
     rewrite: bool = Field(True, description="write every survivor of the vote once more")
+    rewrite_temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = Field(
+        1.0, description="of that rewriting; colder, a small model repeats itself"
+    )
     min_length: Count = Field(40, description="words; shortest text asked for")
     max_length: Count = Field(300, description="words; longest text asked for")
 
@@ -100,6 +107,10 @@ class KeysConfig(_Section):
         0.5, description="of the budget (of mu squared); the vote's rounds share the rest"
     )
     delta_share: Share = Field(0.2, description="of delta, for the chance of naming one unit's own key")
+    public: str | None = Field(None, description="topics and phrases, written by: rpsg public build")
+    vocabulary: Literal["data", "public"] = Field(
+        "data", description="phrases of the texts that many people share, or those of the public list only"
+    )
     max_phrases: Annotated[int, Field(ge=1, le=100)] = Field(
         20, description="most phrases of one unit that count"
     )
@@ -153,6 +164,15 @@ class RefineConfig(_Section):
     refill_rounds: Annotated[int, Field(ge=0)] = 5
 
 
+class EvaluateConfig(_Section):
+    """Scores of the release, into `private/scores`: they read the private texts."""
+
+    enabled: bool = True
+    language_model: str = Field(
+        "none", description="for next-word accuracy: small (minutes), or a causal model by name"
+    )
+
+
 class OutputConfig(_Section):
     """Files of the release."""
 
@@ -165,7 +185,9 @@ class RunConfig(_Section):
 
     preset: PresetName = "small-cpu"
     guarantee: Guarantee = "selection"
-    epsilon: Epsilon | None = Field(None, description="default 4; has no meaning with guarantee none")
+    epsilon: Epsilon | None = Field(
+        None, description="default 4; has no meaning with guarantee none; 0: public prompts (end-to-end)"
+    )
     delta: Delta = Field(1e-6, description="of the vote's noise; never computed from the data")
     n_units_bound: Count | None = Field(
         None, description="most people there can be, by what is public; delta must be below 1 over it"
@@ -181,6 +203,7 @@ class RunConfig(_Section):
     keys: KeysConfig = KeysConfig()
     vote: VoteConfig = VoteConfig()
     refine: RefineConfig = RefineConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="before")
@@ -195,6 +218,17 @@ class RunConfig(_Section):
     def _check_end_to_end(self) -> Self:
         if self.guarantee != "end-to-end":
             return self
+        declared, columns = self.data.label_values, set(self.data.label_columns)
+        if declared and set(declared) != columns:
+            raise ValueError(
+                "data.label_values must name the values of every label column, or of none (columns: "
+                f"{', '.join(sorted(columns)) or 'none'}; values for: {', '.join(sorted(declared))})"
+            )
+        if self.keys.vocabulary == "public" and self.keys.public is None:
+            raise ValueError(
+                "keys.vocabulary: public needs keys.public, a file of public topics and phrases; make one "
+                "with: rpsg public build CONFIG"
+            )
         needed = {"epsilon": self.epsilon, "n": self.n, "n_units_bound": self.n_units_bound}
         missing = [name for name, value in needed.items() if value is None]
         if missing:
@@ -211,6 +245,13 @@ class RunConfig(_Section):
             raise ValueError(
                 "epsilon has no meaning with guarantee: none, which adds no noise; leave epsilon out"
             )
+        if self.epsilon is not None and self.epsilon < SMALLEST_EPSILON:
+            allowed = self.guarantee == "end-to-end" and self.epsilon == 0
+            if not allowed:
+                raise ValueError(
+                    f"epsilon must be at least {SMALLEST_EPSILON:g} (given: {self.epsilon:g}); epsilon 0 is "
+                    "for guarantee: end-to-end, where it means public prompts only"
+                )
         if self.guarantee == "selection" and self.epsilon is None:
             object.__setattr__(self, "epsilon", DEFAULT_EPSILON)
         if self.n_units_bound is not None and self.delta * self.n_units_bound >= 1:

@@ -134,14 +134,20 @@ def print_plan(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan", *, as
 
 
 def print_ledger_plan(
-    config: "RunConfig", corpus: "PrivateCorpus", lines: "Sequence[PlannedLine]", *, as_json: bool
+    config: "RunConfig",
+    corpus: "PrivateCorpus",
+    lines: "Sequence[PlannedLine]",
+    *,
+    notes: "Sequence[str]" = (),
+    as_json: bool,
 ) -> None:
     """Prints the ledger of a run that is not started."""
     from rpsg.pipeline import statement_of
 
     if as_json:
         rows = [asdict(line) for line in lines]
-        print(json.dumps({"statement": statement_of(config, corpus), "releases": rows}, indent=2))
+        page = {"statement": statement_of(config, corpus), "releases": rows, "notes": list(notes)}
+        print(json.dumps(page, indent=2))
         return
     console = Console(highlight=False)
     console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n")
@@ -152,6 +158,8 @@ def print_ledger_plan(
     for line in lines:
         if line.warning:
             console.print(f"warning: {line.release}: {line.warning}", markup=False)
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
     print("Nothing was spent.")
 
 

@@ -9,25 +9,37 @@ release and public inputs only, so the writing model may be remote.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from rpsg import data
 from rpsg.config import RunConfig
-from rpsg.plan import Plan
-from rpsg.plan_keys import KeysPlan, plan_keys
+from rpsg.judging import judge
+from rpsg.llm.surrogate import Surrogate
+from rpsg.plan import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATION_SHARE, Plan
+from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
 from rpsg.privacy import budget
+from rpsg.privacy.mechanisms import ThresholdedKeys
 from rpsg.privacy.noise import NoiseSource
 from rpsg.privacy.plain import PaidTexts
-from rpsg.public import build_public, write_public
+from rpsg.public import build_topics, write_public
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session, open_session
-from rpsg.stages.keys import OTHER, ReleasedKeys, extract_keys, histogram_rows, sample_paid_seeds
-from rpsg.stages.refine import PrivateContext, Refinery
+from rpsg.stages.keys import (
+    OTHER,
+    ReleasedKeys,
+    above,
+    cell_rows,
+    extract_keys,
+    histogram_rows,
+    sample_paid_seeds,
+)
+from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
 from rpsg.stages.variants import Source
-from rpsg.stages.vote import cast_votes
+from rpsg.stages.vote import cast_votes, floor_diversity
 from rpsg.text import MIN_WORDS, flaw_of
 from rpsg.types import Candidate, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
@@ -46,13 +58,23 @@ def run_end_to_end(
     folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
     with open_session(config, folder, on_progress, noise=noise) as session:
         session.n_outside = _settle(config, corpus, folder.run_id, planned)
-        keys = release_keys(session, corpus, planned)
-        ranked = vote_in_rounds(session, corpus, write_candidates(session, keys, planned, corpus), planned)
-        texts = refine_and_release(session, ranked, keys, corpus)
-        return publish(session, corpus, sizes_of(config), texts, notes=())
+        keys = release_keys(session, corpus, planned) if planned.releases() else None
+        write = Writer(session, planned, keys, corpus.label_columns)
+        ranked = vote_in_rounds(session, corpus, write(planned.n_candidates, "first"), planned)
+        texts, notes = refine_and_release(session, ranked, write)
+        result = publish(session, corpus, sizes_of(config), texts, notes=notes)
+        real, holdout = data.split_calibration(
+            corpus,
+            share=CALIBRATION_SHARE,
+            at_most=CALIBRATION_MAX,
+            key=session.streams.key("scores").to_bytes(8),
+        )
+        return judge(session, result, real=real.records, holdout=holdout.records)
 
 
 def _settle(config: RunConfig, corpus: PrivateCorpus, run_id: str, planned: KeysPlan) -> int | None:
+    if not planned.releases():
+        return None
     if config.outside_budget:
         return budget.note_outside(corpus, run_id)
     return budget.charge(corpus, run_id, planned.events())
@@ -69,33 +91,53 @@ def sizes_of(config: RunConfig) -> Plan:
 
 def release_keys(session: Session, corpus: PrivateCorpus, planned: KeysPlan) -> ReleasedKeys:
     """Computes each unit's keys on its own and releases their noisy histograms."""
-    public = build_public(session, n_topics=planned.n_topics)
-    session.public_inputs = public.provenance
+    public = planned.material or build_topics(session, n_topics=planned.n_topics)
+    session.public_inputs = describe_inputs(public.provenance, planned)
     session.embed_records(corpus.records)
     private_keys = extract_keys(
         corpus.records,
         vectors=session.vectors,
         tones=session.judge_tones(corpus.records),
         centroids=public.centroids,
-        max_phrases=planned.phrases.max_keys,
+        max_phrases=session.config.keys.max_phrases,
         salt=session.streams,
+        vocabulary=planned.vocabulary,
+        label_values=planned.label_values,
     )
-    release = session.ledger.release
     topics: object = [1.0]
-    labels: object = {}
     if planned.topics is not None:
-        topics = release("topics", planned.topics, histogram_rows(private_keys.topics))
-    facets = release("facets", planned.facets, histogram_rows(private_keys.facets))
-    if planned.labels is not None:
-        labels = release("labels", planned.labels, private_keys.labels)
-    phrases = release("phrases", planned.phrases, private_keys.phrases)
+        topics = session.ledger.release("topics", planned.topics, histogram_rows(private_keys.topics))
+    assert planned.facets is not None
+    facets = session.ledger.release("facets", planned.facets, histogram_rows(private_keys.facets))
+    labels = _release_cells(session, "labels", planned.labels, private_keys.labels, planned.label_cells, 0.0)
+    floor = noise_floor(planned.phrases) if planned.phrases is not None else 0.0
+    phrases = _release_cells(
+        session, "phrases", planned.phrases, private_keys.phrases, planned.phrase_cells, floor
+    )
     session.tell("keys", 1, 1)
     return ReleasedKeys(
         topics=cast("Sequence[float]", topics),
         facets=cast("Sequence[float]", facets),
-        labels=cast("Mapping[str, float]", labels),
-        phrases=cast("Mapping[str, float]", phrases),
+        labels=labels,
+        phrases=phrases,
     )
+
+
+def _release_cells(
+    session: Session,
+    label: str,
+    mechanism: Histogram | None,
+    private_held: Mapping[str, Sequence[str]],
+    cells: Sequence[str],
+    floor: float,
+) -> Mapping[str, float]:
+    """Releases the keys that many people hold, or a histogram of public cells; cells above a floor count."""
+    if mechanism is None:
+        return {}
+    if isinstance(mechanism, ThresholdedKeys):
+        return cast("Mapping[str, float]", session.ledger.release(label, mechanism, private_held))
+    noisy = session.ledger.release(label, mechanism, cell_rows(private_held, cells))
+    return above(cells, cast("Sequence[float]", noisy), floor)
 
 
 def vote_in_rounds(
@@ -107,12 +149,14 @@ def vote_in_rounds(
         if number > 1:
             ranked = _vary(session, ranked, planned.n_candidates, round_name=f"round {number}")
         texts = [candidate.text for candidate in ranked]
-        private_votes = cast_votes(
-            session.embed_records(corpus.records),
-            [{}] * len(corpus),
-            [record.unit_id for record in corpus.records],
-            vectors=session.models.embedder.embed(texts),
-            classes=[""] * len(texts),
+        private_votes = floor_diversity(
+            cast_votes(
+                session.embed_records(corpus.records),
+                [{}] * len(corpus),
+                [record.unit_id for record in corpus.records],
+                vectors=session.models.embedder.embed(texts),
+                classes=[""] * len(texts),
+            )
         )
         counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_votes))
         session.tell(f"vote {number}", 1, 1)
@@ -124,40 +168,55 @@ def vote_in_rounds(
 # --- reads ledger outputs and public inputs only ----------------------------------------------------
 
 
-def write_candidates(
-    session: Session, keys: ReleasedKeys, planned: KeysPlan, corpus: PrivateCorpus
-) -> list[Candidate]:
-    """Writes exactly as many candidates as were planned, from seeds sampled from the noisy histograms."""
-    return _write(
-        session, _seeds(session, keys, planned.n_candidates, corpus.label_columns, "first"), "first"
-    )
+def describe_inputs(provenance: str, planned: KeysPlan) -> str:
+    """Names the public inputs on the card."""
+    declared = ", ".join(f"{name} ({len(values)})" for name, values in sorted(planned.label_values.items()))
+    return f"{provenance}; label values declared: {declared}" if declared else provenance
 
 
-def _seeds(
-    session: Session, keys: ReleasedKeys, n: int, label_columns: Sequence[str], round_name: str
-) -> list[Seed]:
-    return sample_paid_seeds(
-        keys,
-        n,
-        label_columns=label_columns,
-        phrases_per_text=session.config.keys.phrases_per_text,
-        streams=session.streams,
-        round_name=round_name,
-    )
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes exactly as many candidates as are asked for, from seeds sampled from the noisy histograms.
 
+    With epsilon 0 there are none: seeds are drawn from public settings, and every label value is as likely.
+    """
 
-def _write(session: Session, seeds: Sequence[Seed], round_name: str) -> list[Candidate]:
-    sources = [_source(seed) for seed in seeds]
-    texts = write_public(session, sources, prompt="keys", round_name=round_name)
-    session.counts["candidates written"] += len(texts)
-    return [
-        Candidate(variant_id=f"{seed.seed_id}/w", record_id=seed.seed_id, text=text, labels=seed.labels)
-        for seed, text in zip(seeds, texts, strict=True)
-    ]
+    session: Session
+    planned: KeysPlan
+    keys: ReleasedKeys | None
+    label_columns: Sequence[str]
+
+    def __call__(self, n: int, round_name: str) -> list[Candidate]:
+        """Writes `n` candidates under fresh ids."""
+        session, seeds = self.session, self._seeds(n, round_name)
+        guided = all(seed.phrases or _named(seed.labels) for seed in seeds)
+        if self.keys is None:
+            session.public_inputs = describe_inputs("public prompts only", self.planned)
+        texts = write_public(
+            session,
+            [_source(seed) for seed in seeds],
+            prompt="keys" if guided else "public",
+            round_name=round_name,
+        )
+        session.counts["candidates written"] += len(texts)
+        return [
+            Candidate(variant_id=f"{seed.seed_id}/w", record_id=seed.seed_id, text=text, labels=seed.labels)
+            for seed, text in zip(seeds, texts, strict=True)
+        ]
+
+    def _seeds(self, n: int, round_name: str) -> list[Seed]:
+        return sample_paid_seeds(
+            self.keys or ReleasedKeys.public(self.planned.label_cells),
+            n,
+            label_columns=self.label_columns,
+            phrases_per_text=self.session.config.keys.phrases_per_text,
+            streams=self.session.streams,
+            round_name=round_name,
+        )
 
 
 def _source(seed: Seed) -> Source:
-    about = ", ".join(seed.phrases) or "what matters to its author"
+    about = ", ".join(seed.phrases or _named(seed.labels).values())
     return Source(
         source_id=seed.seed_id,
         record_id=seed.seed_id,
@@ -197,23 +256,26 @@ def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: 
 
 
 def refine_and_release(
-    session: Session, ranked: Sequence[Candidate], keys: ReleasedKeys, corpus: PrivateCorpus
-) -> tuple[SyntheticText, ...]:
+    session: Session, ranked: Sequence[Candidate], write: Writer
+) -> tuple[tuple[SyntheticText, ...], tuple[str, ...]]:
     """Filters by what synthetic and public text shows, and releases the first `n` by rank.
 
     Refill: the next ranks, then new texts from new seeds of the same histograms; never another vote.
+
+    Returns:
+        The released texts, and notes on filters that were off.
     """
     wanted = session.config.n or 0
-    refinery = _public_refinery(session)
+    refinery, (usual, notes) = _public_refinery(session), _usual_texts(session, ranked)
     accepted: list[Candidate] = []
     waiting = list(ranked)
     for number in range(session.config.refine.refill_rounds + 1):
         if number:
-            seeds = _seeds(
-                session, keys, 2 * (wanted - len(accepted)), corpus.label_columns, f"refill {number}"
-            )
-            waiting = _write(session, seeds, f"refill {number}")
+            waiting = write(2 * (wanted - len(accepted)), f"refill {number}")
         usable = [item for item in waiting if flaw_of(item.text, min_words=MIN_WORDS) is None]
+        if usual is not None:
+            usable, rejected = usual.keep(usable)
+            session.reject(rejected)
         more, rejected = refinery.refine(usable)
         session.reject(rejected)
         accepted += more
@@ -223,7 +285,24 @@ def refine_and_release(
     released = session.ledger.release(
         "texts", PaidTexts(reason="written from noisy keys"), accepted[:wanted], note=PAID_NOTE
     )
-    return cast("tuple[SyntheticText, ...]", released)
+    return cast("tuple[SyntheticText, ...]", released), notes
+
+
+def _usual_texts(
+    session: Session, candidates: Sequence[Candidate]
+) -> tuple[UsualTexts | None, tuple[str, ...]]:
+    config = session.config.refine.nll
+    texts = [item.text for item in candidates if flaw_of(item.text, min_words=MIN_WORDS) is None]
+    if not config.enabled:
+        return None, ()
+    if len(texts) < CALIBRATION_MIN:
+        note = f"likelihood filter is off: it needs {CALIBRATION_MIN} candidates, and there are {len(texts)}"
+        return None, (note,)
+    session.tell("prepare filters", 0, 1)
+    surrogate = Surrogate.train(texts, seed=session.streams.key("surrogate") % 2**31)
+    usual = UsualTexts.measure(surrogate, texts, quantile=config.quantile)
+    session.tell("prepare filters", 1, 1)
+    return usual, ()
 
 
 def _public_refinery(session: Session) -> Refinery:

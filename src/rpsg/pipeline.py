@@ -11,9 +11,11 @@ from rpsg import data
 from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
+from rpsg.judging import judge
 from rpsg.llm.language import detect_languages
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
-from rpsg.plan_keys import plan_keys, plan_paid_ledger
+from rpsg.plan_keys import plan_keys
+from rpsg.plan_words import describe_capping, plan_paid_ledger
 from rpsg.privacy import budget
 from rpsg.privacy.card import promise
 from rpsg.privacy.card_words import noise_in_words, statement
@@ -97,7 +99,8 @@ def run(
 
         session.counts["texts accepted"] = len(accepted)
         texts = release_texts(session, accepted[: sizes.n_wanted])
-        return publish(session, corpus, sizes, texts, notes=refinery.notes)
+        result = publish(session, corpus, sizes, texts, notes=refinery.notes)
+        return judge(session, result, real=pool.records, holdout=calibration.records)
 
 
 def load_corpus(config: RunConfig) -> PrivateCorpus:
@@ -127,6 +130,13 @@ def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]
     if config.guarantee == "end-to-end":
         return plan_paid_ledger(config, has_labels=bool(corpus.label_columns))
     return plan_ledger(config, plan(config, corpus))
+
+
+def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
+    """Says what the data mean for a plan; read from the data, for the operator only."""
+    if config.guarantee == "end-to-end" and corpus.has_units:
+        return [describe_capping(config, corpus)]
+    return []
 
 
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:

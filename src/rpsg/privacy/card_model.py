@@ -28,7 +28,8 @@ class CardInputs(_Part):
     Attributes:
         run_id: a random id.
         guarantee: what the run promises.
-        epsilon: of the choice with `selection`, of everything with `end-to-end`; None with `none`.
+        epsilon: of the choice with `selection`, of everything with `end-to-end`, where 0 means public
+            prompts only; None with `none`.
         delta: the user's, never computed from the data.
         n_candidates: K.
         has_units: whether the data named whom to protect.
@@ -42,7 +43,7 @@ class CardInputs(_Part):
 
     run_id: str
     guarantee: CardGuarantee
-    epsilon: float | None = Field(gt=0, allow_inf_nan=False)
+    epsilon: float | None = Field(ge=0, allow_inf_nan=False)
     delta: float = Field(gt=0, lt=1)
     n_candidates: int = Field(ge=1)
     has_units: bool

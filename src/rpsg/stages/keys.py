@@ -10,6 +10,7 @@ private corpus here: no inverse document frequency, no clustering, no exact coun
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class PrivateKeys:
         units: one entry a unit: its records.
         topics: index of the nearest public centroid.
         facets: index of (tone, length bucket).
-        labels: the unit's labels as one key.
+        labels: unit to one key of topic and labels.
         phrases: unit to at most `max_phrases` keys of topic and phrase.
     """
 
@@ -63,6 +64,8 @@ def extract_keys(
     centroids: FloatArray,
     max_phrases: int,
     salt: Streams,
+    vocabulary: Sequence[str] = (),
+    label_values: Mapping[str, Sequence[str]] | None = None,
 ) -> PrivateKeys:
     """Computes each unit's keys from that unit's records and public inputs alone.
 
@@ -73,7 +76,10 @@ def extract_keys(
         centroids: public topic centroids, shape (k, d).
         max_phrases: most phrases of one unit.
         salt: public randomness that decides which of a unit's words count.
+        vocabulary: the only words that count, the most telling first; empty for any word.
+        label_values: label column to its declared values; any other counts as `other`.
     """
+    rank = {word: i for i, word in enumerate(vocabulary)}
     units = group_by_unit(records)
     topics, facets = [], []
     labels: dict[str, tuple[str, ...]] = {}
@@ -84,9 +90,9 @@ def extract_keys(
         topics.append(topic)
         facets.append(_facet(own, tones))
         # Several records of one unit count as one unit: its most frequent labels, ties by name.
-        found = Counter(_join(topic, label_key(record.labels)) for record in own)
+        found = Counter(_join(topic, label_key(_declared(record.labels, label_values))) for record in own)
         labels[unit] = (min(found, key=lambda key: (-found[key], key)),)
-        words = choose_words([record.text for record in own], max_phrases, salt)
+        words = choose_words([record.text for record in own], max_phrases, salt, rank=rank)
         phrases[unit] = tuple(_join(topic, word) for word in words)
     return PrivateKeys(
         units=tuple(units),
@@ -97,23 +103,56 @@ def extract_keys(
     )
 
 
-def choose_words(texts: Sequence[str], at_most: int, salt: Streams) -> list[str]:
-    """Returns content words of some texts, those first whose public hash comes first.
+def choose_words(
+    texts: Sequence[str], at_most: int, salt: Streams, *, rank: Mapping[str, int] | None = None
+) -> list[str]:
+    """Returns content words of some texts: the first of a public ranking, else those of smallest public hash.
 
-    Words are ranked by a hash alone, never by how frequent they are among others' texts.
+    Words are never ranked by how frequent they are among others' texts.
     """
+    usable = content_words(texts)
+    if rank:
+        return sorted(usable & rank.keys(), key=rank.__getitem__)[:at_most]
+    return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
+
+
+def content_words(texts: Sequence[str]) -> set[str]:
+    """Returns the words of some texts that have four letters or more and are no stop words."""
     from spacy.lang.en.stop_words import STOP_WORDS
 
     words = {word for text in texts for word in words_of(text)}
-    usable = [
-        word for word in words if word.isalpha() and len(word) >= _MIN_LETTERS and word not in STOP_WORDS
-    ]
-    return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
+    return {word for word in words if word.isalpha() and len(word) >= _MIN_LETTERS and word not in STOP_WORDS}
+
+
+def _declared(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:
+    if not values:
+        return labels
+    found = {name: labels.get(name, OTHER) for name in values}
+    return {name: value if value in values[name] else OTHER for name, value in found.items()}
 
 
 def label_key(labels: Labels) -> str:
     """Returns labels as one key."""
     return _SEPARATOR.join(f"{name}={labels[name]}" for name in sorted(labels))
+
+
+def phrase_cells(n_topics: int, vocabulary: Sequence[str]) -> list[str]:
+    """Returns every key of a topic and a public phrase."""
+    return [_join(topic, word) for topic in range(n_topics) for word in vocabulary]
+
+
+def label_cells(n_topics: int, label_values: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns every key of a topic and declared labels, `other` included."""
+    choices = [[(name, value) for value in (*label_values[name], OTHER)] for name in sorted(label_values)]
+    return [_join(topic, label_key(dict(pairs))) for topic in range(n_topics) for pairs in product(*choices)]
+
+
+def cell_rows(held: Mapping[str, Sequence[str]], cells: Sequence[str]) -> PrivateRows:
+    """Returns what each unit contributes to public cells: weight 1 for each that it holds."""
+    index = {cell: i for i, cell in enumerate(cells)}
+    pairs = [(unit, index[key]) for unit, keys in enumerate(held.values()) for key in keys if key in index]
+    units, items = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    return PrivateRows(units=units, items=items, weights=np.ones(len(units)))
 
 
 def histogram_rows(indices: npt.NDArray[np.int64]) -> PrivateRows:
@@ -142,7 +181,7 @@ class ReleasedKeys:
     Attributes:
         topics: noisy units of each topic; one entry where there is one topic.
         facets: noisy units of each (tone, length bucket).
-        labels: topic and label key to noisy units; only what is above the threshold.
+        labels: topic and label key to noisy units: declared ones, or those above the threshold.
         phrases: topic and phrase to noisy weight; only what is above the threshold.
     """
 
@@ -150,6 +189,16 @@ class ReleasedKeys:
     facets: Sequence[float]
     labels: Mapping[str, float]
     phrases: Mapping[str, float]
+
+    @classmethod
+    def public(cls, label_cells: Sequence[str]) -> "ReleasedKeys":
+        """What stands in for releases with epsilon 0: everything public is as likely, no phrase is known."""
+        return cls(topics=[1.0], facets=[1.0] * N_FACETS, labels=dict.fromkeys(label_cells, 1.0), phrases={})
+
+
+def above(cells: Sequence[str], values: Sequence[float], floor: float) -> dict[str, float]:
+    """Returns the public cells whose noisy value exceeds a public floor."""
+    return {cell: value for cell, value in zip(cells, values, strict=True) if value > floor}
 
 
 def sample_paid_seeds(
@@ -165,6 +214,9 @@ def sample_paid_seeds(
     topics = _normalise(keys.topics)
     facets = _normalise(keys.facets)
     phrases, labels = _by_topic(keys.phrases, len(topics)), _by_topic(keys.labels, len(topics))
+    everywhere = Counter[str]()
+    for table in phrases:
+        everywhere.update(table)
     seeds = []
     for i in range(n):
         rng = streams.get("seed", round_name, i)
@@ -173,7 +225,7 @@ def sample_paid_seeds(
         seeds.append(
             Seed(
                 seed_id=f"seed-{round_name}-{i}",
-                phrases=_draw(phrases[topic], phrases_per_text, rng),
+                phrases=_draw(phrases[topic] or everywhere, phrases_per_text, rng),
                 labels=_labels(_draw(labels[topic], 1, rng), label_columns),
                 tone=TONES[facet // len(LENGTHS)],
                 n_words=_middle(facet % len(LENGTHS)),

@@ -234,6 +234,41 @@ class Refinery:
         return len(own & self._shingles) > _NEAR_DUPLICATE * len(own)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsualTexts:
+    """Keeps texts whose likelihood is usual among synthetic texts; reads synthetic texts only.
+
+    What is far likelier than the rest is boilerplate, what is far less likely is broken.
+
+    Attributes:
+        surrogate: trained on synthetic texts.
+        low: NLL per token below which a text is dropped.
+        high: NLL per token above which it is.
+    """
+
+    surrogate: LikelihoodModel
+    low: float
+    high: float
+
+    @classmethod
+    def measure(cls, surrogate: LikelihoodModel, texts: Sequence[str], *, quantile: float) -> "UsualTexts":
+        """Sets limits outside which a share `quantile` of these synthetic texts lies, half on each side."""
+        low, high = np.quantile(surrogate.nll(texts), [quantile / 2, 1 - quantile / 2])
+        return cls(surrogate=surrogate, low=float(low), high=float(high))
+
+    def keep(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
+        """Returns the candidates within the limits, in order, and one rejection for each other."""
+        values = self.surrogate.nll([item.text for item in candidates])
+        usual = (values >= self.low) & (values <= self.high)
+        kept = [item for item, fits in zip(candidates, usual, strict=True) if fits]
+        rejected = [
+            Rejection(item_id=item.variant_id, record_id=item.record_id, stage=STAGE, reason="likelihood")
+            for item, fits in zip(candidates, usual, strict=True)
+            if not fits
+        ]
+        return kept, rejected
+
+
 def private_details(texts: Sequence[str], detector: PiiDetector) -> list[frozenset[str]]:
     """Collects the exact personal details of strict types in each private text.
 

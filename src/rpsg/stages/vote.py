@@ -12,6 +12,8 @@ from rpsg.types import FloatArray, Labels
 SMALL_CLASS = 5
 BLOCK = 2048
 SHARED_CLASS = ""
+# Candidates that a unit's votes must reach to count in full.
+DIVERSITY_FLOOR = 4.0
 
 
 def class_name(labels: Labels) -> str:
@@ -77,6 +79,19 @@ def cast_votes(
         items=np.concatenate(choices) if choices else np.empty(0, dtype=np.int64),
         weights=np.ones(len(records)),
     )
+
+
+def floor_diversity(votes: PrivateRows, *, floor: float = DIVERSITY_FLOOR) -> PrivateRows:
+    """Scales each unit's votes to a sum of at most sqrt(floor), before the mechanism clips their L2 norm.
+
+    A unit whose votes spread over at least `floor` candidates then counts as much as any other such unit,
+    however many records it has; a unit with one record keeps its one vote. The L2 norm of
+    v min(sqrt(floor) / |v|_1, 1 / |v|_2) is at most 1 (specification, section 2.2).
+    """
+    _, unit = np.unique(votes.units, return_inverse=True)
+    totals = np.bincount(unit, weights=votes.weights)
+    scale = np.minimum(1.0, np.sqrt(floor) / np.maximum(totals, 1e-300))
+    return PrivateRows(units=votes.units, items=votes.items, weights=votes.weights * scale[unit])
 
 
 def survivors(counts: Sequence[float], classes: Sequence[str], *, share: float) -> list[int]:

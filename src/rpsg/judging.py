@@ -1,0 +1,92 @@
+"""The end of a run: its texts are judged, for the person who ran it only."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rpsg.errors import RpsgError
+from rpsg.evaluate.resampling import MIN_ROWS
+from rpsg.evaluate.run import evaluate_run
+from rpsg.result import RunResult
+from rpsg.scores import TextSample
+from rpsg.session import Session
+from rpsg.types import PrivateRecord, SyntheticText
+
+
+def judge(
+    session: Session,
+    result: RunResult,
+    *,
+    real: Sequence[PrivateRecord],
+    holdout: Sequence[PrivateRecord],
+) -> RunResult:
+    """Scores a release into `private/scores`: the figures read private texts without noise.
+
+    The release is written before and is not changed; nor does the run fail where there is nothing to score.
+
+    Args:
+        session: the open run.
+        result: the finished run.
+        real: the private records that the texts were made from.
+        holdout: other records; what they get is the reference.
+
+    Returns:
+        The result, with a note on where the scores are or why there are none.
+    """
+    settings = session.config.evaluate
+    if not settings.enabled:
+        return result
+    n_least = min(len(real), len(holdout), len(result.texts))
+    if n_least < MIN_ROWS:
+        note = f"no scores: they need {MIN_ROWS} real, held-out and released texts each"
+        return _noted(result, note)
+    session.tell("scores", 0, 1)
+    labels = _comparable(result, real)
+    try:
+        evaluate_run(
+            result.folder,
+            {
+                "real": _private_sample(session, real, labels),
+                "holdout": _private_sample(session, holdout, labels),
+                "synthetic": _released_sample(session, result.texts, labels),
+            },
+            embedder=session.models.embedder,
+            labels=labels,
+            language_model=settings.language_model,
+            seed=session.config.seed,
+        )
+    except RpsgError as error:
+        return _noted(result, f"no scores: {error}")
+    session.tell("scores", 1, 1)
+    where = result.folder / "private" / "scores" / "metrics.json"
+    return _noted(result, f"scores of the release, computed from private texts, are in {where}")
+
+
+def _comparable(result: RunResult, real: Sequence[PrivateRecord]) -> list[str]:
+    """Returns the label columns in which released texts have values that real ones have."""
+    return [
+        name
+        for name in result.label_columns
+        if {item.labels.get(name) for item in result.texts} & {record.labels.get(name) for record in real}
+    ]
+
+
+def _noted(result: RunResult, note: str) -> RunResult:
+    return replace(result, notes=(*result.notes, note))
+
+
+def _private_sample(session: Session, records: Sequence[PrivateRecord], labels: Sequence[str]) -> TextSample:
+    return TextSample(
+        texts=tuple(record.text for record in records),
+        labels={name: tuple(record.labels.get(name, "") for record in records) for name in labels},
+        vectors=session.embed_records(records),
+        embedder=session.models.embedder.name,
+    )
+
+
+def _released_sample(session: Session, texts: Sequence[SyntheticText], labels: Sequence[str]) -> TextSample:
+    return TextSample(
+        texts=tuple(item.text for item in texts),
+        labels={name: tuple(item.labels.get(name, "") for item in texts) for name in labels},
+        vectors=session.models.embedder.embed([item.text for item in texts]),
+        embedder=session.models.embedder.name,
+    )
