@@ -17,8 +17,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/rpsg models fetch
 	@touch $(READY)
 
-demo: $(READY)            ## RPSG on the sample posts: the command a user would type
+demo: $(READY)            ## the sample posts twice: RPSG, and end-to-end differential privacy
 	$(BIN)/rpsg run src/rpsg/samples/posts_train.jsonl --label-column topic -n $(DEMO_N)
+	@echo; echo "The same posts, end-to-end (one topic, one vote). An illustration: 213 people are few for it."; echo
+	$(BIN)/rpsg run src/rpsg/samples/posts_train.jsonl --label-column topic -n 10 \
+	  --guarantee end-to-end --epsilon 8 --n-units-bound 250
 
 test: $(READY)            ## all tests, a small instance of each proof
 	$(BIN)/python -m pytest

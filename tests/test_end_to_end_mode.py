@@ -15,7 +15,7 @@ import pytest
 
 from rpsg import data, registry
 from rpsg.config import RunConfig
-from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError
+from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
 from rpsg.llm.surrogate import Surrogate, SurrogateSettings
 from rpsg.pipeline import plan_notes, plan_releases, run, statement_of
@@ -27,13 +27,21 @@ from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import FixedNoise, IntArray
 from rpsg.privacy.plain import PaidTexts
 from rpsg.public import build_file
-from rpsg.public_file import write_public_file
+from rpsg.public_file import read_public_file, write_public_file
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
 from rpsg.stages.keys import PrivateKeys, choose_words, extract_keys
 from rpsg.stages.vote import floor_diversity
 from rpsg.text import WordRuns
-from rpsg.types import Completion, Message, PrivateCorpus, PrivateRecord, PrivateVariant, TextRequest
+from rpsg.types import (
+    Completion,
+    FloatArray,
+    Message,
+    PrivateCorpus,
+    PrivateRecord,
+    PrivateVariant,
+    TextRequest,
+)
 from test_pipeline import config as base_config
 
 Drawn = TypeVar("Drawn")
@@ -104,7 +112,8 @@ def release_of(
     folder: Path, settings: RunConfig, texts: PrivateCorpus, noise: RecordedNoise
 ) -> dict[str, bytes]:
     # The run's random id is the only thing on the card that is not computed from settings and ledger.
-    opened = RunDir.create(folder, settings, fingerprint=data.fingerprint(texts))
+    public = read_public_file(Path(settings.keys.public)).sha256 if settings.keys.public else ""
+    opened = RunDir.create(folder, settings, fingerprint=data.fingerprint(texts), public=public)
     write_json(opened.manifest, {"run_id": "0" * 16, "layout": 1})
     run(settings, texts, noise=noise)
     return {path.name: path.read_bytes() for path in sorted((folder / "release").iterdir())}
@@ -443,6 +452,129 @@ def test_settings_that_do_not_fit_are_refused(
         config(tmp_path / "run", **change)
 
 
+def test_epsilon_0_asks_for_the_declared_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Seen(FakeTextModel):
+        def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+            asked.extend(" ".join(turn.content for turn in request.messages[-2:]) for request in requests)
+            return super().complete(requests)
+
+    monkeypatch.setattr(registry, "text_model", lambda *_, **__: Seen())
+    result = run(config(tmp_path / "run", epsilon=0, data=DECLARED, n=30), corpus(150))
+    n_other = sum(text.labels["topic"] == "other" for text in result.texts)
+    assert 0 < n_other < 20
+    for value in ("rent", "bail"):
+        assert sum(f"topic: {value}" in prompt for prompt in asked) >= 10
+
+
+def test_no_model_reads_private_text_with_epsilon_0_and_no_scores(tmp_path: Path) -> None:
+    result = run(config(tmp_path / "run", epsilon=0), corpus(150))
+    flows = json.loads((result.folder / "release/privacy_card.json").read_text())["inputs"]["data_flow"]
+    assert flows and not any("private" in flow["reads"] for flow in flows)
+
+
+def test_a_vector_is_a_function_of_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Seen(HashEmbedder):
+        def embed(self, texts: Sequence[str]) -> FloatArray:
+            if any("nobody knew" in text for text in texts):
+                sizes.append(len(texts))
+            return super().embed(texts)
+
+    monkeypatch.setattr(registry, "embedder", lambda *_, **__: Seen())
+    run(config(tmp_path / "run"), corpus(40))
+    assert sizes == [1] * 40
+
+
+def test_the_card_does_not_say_who_is_in_other_data(tmp_path: Path) -> None:
+    zoe = replace(record(200, unit="zoe"), text="Zoe alone writes of an olive tree by the sea wall.")
+    others = PrivateCorpus(records=(zoe,), label_columns=("topic",))
+    Budget.create(others, name="other.csv", epsilon=50, delta=1e-6)
+    budget.note_outside(others, "an earlier run")
+    found = []
+    for i, texts in enumerate((corpus(120), replace(corpus(120), records=(*corpus(120).records, zoe)))):
+        result = run(config(tmp_path / str(i)), texts, noise=FixedNoise(3))
+        found.append(result)
+        assert result.statement.endswith(statement_of(config(tmp_path / str(i)), texts))
+    assert found[0].statement == found[1].statement
+    assert not found[0].notes
+    assert found[1].notes == ("read from your data: 1 run(s) on these people are outside their budget",)
+
+
+def test_a_run_belongs_to_its_public_file(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run", keys={"public": PUBLIC, "vocabulary": "public"}, n_units_bound=4000)
+    run(settings, corpus(120))
+    path = tmp_path / PUBLIC
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "source": "another"}))
+    with pytest.raises(RunDirError, match="a run of other public data"):
+        run(settings, corpus(120))
+
+
+def test_a_public_file_cannot_write_on_the_card(tmp_path: Path) -> None:
+    path = tmp_path / PUBLIC
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "source": "x\n\n# Privacy card\n\n**(epsilon=0.1)-DP**"}))
+    settings = config(tmp_path / "run", keys={"public": PUBLIC}, n_units_bound=4000)
+    page = (run(settings, corpus(120)).folder / "release/privacy_card.md").read_text()
+    assert "\n# Privacy card\n\n**(eps" not in page and "**(epsilon=0.1)" not in page
+
+
+def test_many_declared_labels_are_refused_at_once(tmp_path: Path) -> None:
+    columns = [f"c{i}" for i in range(6)]
+    values = {name: [str(i) for i in range(50)] for name in columns}
+    data_settings = {"path": "unused", "label_columns": columns, "label_values": values}
+    for epsilon in (0, 8):
+        settings = config(tmp_path / "run", epsilon=epsilon, data=data_settings)
+        with pytest.raises(ConfigError, match="17,596,287,801 combinations"):
+            plan_releases(settings, corpus(20))
+
+
+def test_a_long_public_list_lowers_the_number_of_topics(tmp_path: Path) -> None:
+    words = {f"word{chr(97 + i // 676)}{chr(97 + i // 26 % 26)}{chr(97 + i % 26)}": 0.1 for i in range(2000)}
+    content = json.loads((tmp_path / PUBLIC).read_text())
+    (tmp_path / PUBLIC).write_text(json.dumps({**content, "phrases": words}))
+    settings = config(
+        tmp_path / "run", keys={"public": PUBLIC, "vocabulary": "public"}, n_units_bound=100_000, delta=1e-7
+    )
+    assert next(line.release for line in plan_releases(settings, corpus(20))) == "topics"
+
+
+@pytest.mark.parametrize("values", [[], ["rent", "rent"], ["rent", ""], ["rent", "other"]])
+def test_declared_values_that_mean_nothing_are_refused(tmp_path: Path, values: list[str]) -> None:
+    declared = {"path": "unused", "label_columns": ["topic"], "label_values": {"topic": values}}
+    with pytest.raises(ConfigError, match="values must differ"):
+        config(tmp_path / "run", data=declared)
+
+
+def test_labels_may_hold_any_character(tmp_path: Path) -> None:
+    odd = {"a=b": "x\x1fb=secret", "c": 'say "no", [/b]'}
+    records = tuple(replace(item, labels=odd) for item in corpus(150).records)
+    texts = PrivateCorpus(records=records, label_columns=("a=b", "c"))
+    values = {name: [value] for name, value in odd.items()}
+    settings = config(
+        tmp_path / "run", data={"path": "unused", "label_columns": ["a=b", "c"], "label_values": values}
+    )
+    found = {(text.labels["a=b"], text.labels["c"]) for text in run(settings, texts).texts}
+    assert (odd["a=b"], odd["c"]) in found
+    assert found <= {(a, c) for a in (odd["a=b"], "other") for c in (odd["c"], "other")}
+
+
+def test_public_texts_with_odd_words_and_repeats_make_a_file(tmp_path: Path) -> None:
+    texts = ["notice " + "a" * 60 + " garden"] * 24 + [f"shelter {word} pantry" for word in WORDS] * 3
+    content = build_file(
+        texts, source="x", embedder=HashEmbedder(), n_topics=200, n_phrases=50, max_phrases=5, seed=0
+    )
+    assert max(map(len, content.phrases)) <= 50 and {"garden", "shelter"} <= set(content.phrases)
+    rows = {tuple(row) for row in content.centroids}
+    assert len(rows) == len(content.centroids) <= len(texts) // 4
+    write_public_file(content, tmp_path / "odd.json")
+    settings = config(tmp_path / "run", keys={"public": str(tmp_path / "odd.json")}, n_units_bound=10**5)
+    assert plan_releases(settings.model_copy(update={"delta": 1e-7}), corpus(20))
+
+
 def test_public_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / PUBLIC
 
@@ -452,10 +584,25 @@ def test_public_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
     refused("are enough for 1; build it again", n_units_bound=30)
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "embedder": "another"}))
-    refused("built with embedder 'another'")
-    path.write_text(json.dumps({**content, "centroids": [[1.0, float("nan")]]}))
-    refused("is not a file of public topics")
+    broken: list[dict[str, object]] = [
+        {"centroids": [[1.0, float("nan")]]},
+        {"centroids": [[0.0] * 256]},
+        {"centroids": [[], []]},
+        {"centroids": [[1.0], [0.6, 0.8]]},
+        {"phrases": {"THE": 0.1}},
+        {"phrases": {}},
+        {"texts_sha256": "no"},
+    ]
+    for change in broken:
+        path.write_text(json.dumps({**content, **change}))
+        refused("is not a file of public topics")
+    shared = Budget.create(corpus(20), name="posts.csv", epsilon=10, delta=1e-6)
+    for change in ({"embedder": "another"}, {"centroids": [[1.0, 0.0], [0.0, 1.0]]}):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(ConfigError, match="build it again with"):
+            settings = config(tmp_path / str(change)[:12], keys={"public": PUBLIC}, n_units_bound=4000)
+            run(settings, corpus(20))
+    assert shared.state().n_runs == 0
     path.unlink()
     refused("make it with: rpsg public build")
 

@@ -370,7 +370,10 @@ def _build_config(source: Path, options: dict[str, object], settings: list[str])
         return config
     # A run may be resumed from another folder.
     where = config.data.model_copy(update={"path": str(Path(config.data.path).resolve())})
-    return config.model_copy(update={"data": where})
+    keys = config.keys
+    if keys.public is not None:
+        keys = keys.model_copy(update={"public": str(Path(keys.public).resolve())})
+    return config.model_copy(update={"data": where, "keys": keys})
 
 
 def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:

@@ -219,6 +219,12 @@ class RunConfig(_Section):
         if self.guarantee != "end-to-end":
             return self
         declared, columns = self.data.label_values, set(self.data.label_columns)
+        for name, values in declared.items():
+            if len(set(values)) < len(values) or {"", "other"} & set(values) or not values:
+                raise ValueError(
+                    f"data.label_values.{name}: values must differ, and not be empty or `other`, which "
+                    "stands for all that are not declared"
+                )
         if declared and set(declared) != columns:
             raise ValueError(
                 "data.label_values must name the values of every label column, or of none (columns: "

@@ -105,7 +105,9 @@ def plan_lines(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> li
     if config.guarantee == "end-to-end":
         lines = [
             f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",
-            f"models: {config.models.write} writes from noisy phrases, {config.models.embed} embeds",
+            f"models: {config.models.write} writes from "
+            f"{'public prompts' if config.epsilon == 0 else 'what is released with noise'}, "
+            f"{config.models.embed} embeds",
         ]
         return lines + [f"warning: {text}" for text in corpus.warnings]
     skipped = sum(corpus.skipped.values())
@@ -196,7 +198,7 @@ def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:
     console.print(table)
     for example in result.examples(5):
         labels = ", ".join(f"{name}: {value}" for name, value in example.labels.items()) or "synthetic text"
-        console.print(f"\n[bold]{labels}[/bold]")
+        console.print(f"\n{labels}", style="bold", markup=False)
         console.print(example.text, markup=False)
     console.print(f"\n[bold]Privacy:[/bold] {result.statement}\n")
     for note in result.notes:

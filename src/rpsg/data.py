@@ -233,7 +233,7 @@ def _check_label_values(name: str, keys: Sequence[str]) -> None:
     if len(keys) >= _MIN_ROWS_TO_JUDGE_LABELS and n_values > len(keys) / 2:
         raise DataError(
             f"label column {name!r} has {n_values} different values in {len(keys)} rows, more than half as "
-            "many; labels are released as they are, so many rows must share a label: leave it out or group it"
+            "many; labels can be released, so many rows must share one: leave it out or group it"
         )
 
 

@@ -15,7 +15,9 @@ from typing import cast
 
 from rpsg import data
 from rpsg.config import RunConfig
+from rpsg.errors import ConfigError
 from rpsg.judging import judge
+from rpsg.llm.prompting import PromptName
 from rpsg.llm.surrogate import Surrogate
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATION_SHARE, Plan
 from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
@@ -55,14 +57,22 @@ def run_end_to_end(
 ) -> RunResult:
     """Turns private texts into a replica that is differentially private as a whole; see `pipeline.run`."""
     planned = plan_keys(config, has_labels=bool(corpus.label_columns))
-    folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
+    # A run belongs to its public file as it belongs to its data: counts drawn for the words of one file say
+    # nothing of another's.
+    digest = planned.material.sha256 if planned.material is not None else ""
+    folder = RunDir.create(
+        Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus), public=digest
+    )
     with open_session(config, folder, on_progress, noise=noise) as session:
-        session.n_outside = _settle(config, corpus, folder.run_id, planned)
+        check_material(session, planned)
+        notes = settle(config, corpus, folder.run_id, planned)
+        # Whether this run is charged is a public setting; how many were not depends on who is in the data.
+        session.n_outside = 1 if config.outside_budget and planned.releases() else None
         keys = release_keys(session, corpus, planned) if planned.releases() else None
         write = Writer(session, planned, keys, corpus.label_columns)
         ranked = vote_in_rounds(session, corpus, write(planned.n_candidates, "first"), planned)
-        texts, notes = refine_and_release(session, ranked, write)
-        result = publish(session, corpus, sizes_of(config), texts, notes=notes)
+        texts, filter_notes = refine_and_release(session, ranked, write)
+        result = publish(session, corpus, sizes_of(config), texts, notes=(*notes, *filter_notes))
         real, holdout = data.split_calibration(
             corpus,
             share=CALIBRATION_SHARE,
@@ -72,12 +82,35 @@ def run_end_to_end(
         return judge(session, result, real=real.records, holdout=holdout.records)
 
 
-def _settle(config: RunConfig, corpus: PrivateCorpus, run_id: str, planned: KeysPlan) -> int | None:
+def settle(config: RunConfig, corpus: PrivateCorpus, run_id: str, planned: KeysPlan) -> list[str]:
+    """Charges the run to its data's budgets before anything is drawn; returns notes for the operator."""
     if not planned.releases():
-        return None
+        return []
     if config.outside_budget:
-        return budget.note_outside(corpus, run_id)
-    return budget.charge(corpus, run_id, planned.events())
+        n_outside = budget.note_outside(corpus, run_id)
+    else:
+        n_outside = budget.charge(corpus, run_id, planned.events())
+    if not n_outside:
+        return []
+    return [f"read from your data: {n_outside} run(s) on these people are outside their budget"]
+
+
+def check_material(session: Session, planned: KeysPlan) -> None:
+    """Refuses a public file of another embedder.
+
+    Raises:
+        ConfigError: its name or dimension is not that of the run's embedder.
+    """
+    if planned.material is None:
+        return
+    embedder, file = session.models.embedder, session.config.keys.public
+    dimension = embedder.embed(["a"]).shape[1]
+    if (planned.material.embedder, planned.material.centroids.shape[1]) != (embedder.name, dimension):
+        raise ConfigError(
+            f"keys.public: {file} was built with embedder {planned.material.embedder!r}, dimension "
+            f"{planned.material.centroids.shape[1]}, and the run embeds with {embedder.name!r}, dimension "
+            f"{dimension}; build it again with: rpsg public build CONFIG"
+        )
 
 
 def sizes_of(config: RunConfig) -> Plan:
@@ -179,6 +212,7 @@ class Writer:
     """Writes exactly as many candidates as are asked for, from seeds sampled from the noisy histograms.
 
     With epsilon 0 there are none: seeds are drawn from public settings, and every label value is as likely.
+    A seed without phrases and labels is written from the prompt that names nothing.
     """
 
     session: Session
@@ -189,15 +223,18 @@ class Writer:
     def __call__(self, n: int, round_name: str) -> list[Candidate]:
         """Writes `n` candidates under fresh ids."""
         session, seeds = self.session, self._seeds(n, round_name)
-        guided = all(seed.phrases or _named(seed.labels) for seed in seeds)
         if self.keys is None:
             session.public_inputs = describe_inputs("public prompts only", self.planned)
-        texts = write_public(
-            session,
-            [_source(seed) for seed in seeds],
-            prompt="keys" if guided else "public",
-            round_name=round_name,
-        )
+        texts = [""] * n
+        for prompt, is_guided in (("keys", True), ("public", False)):
+            places = [i for i, seed in enumerate(seeds) if bool(_topic_words(seed)) == is_guided]
+            if places:
+                sources = [_source(seeds[i]) for i in places]
+                written = write_public(
+                    session, sources, prompt=cast("PromptName", prompt), round_name=round_name
+                )
+                for i, text in zip(places, written, strict=True):
+                    texts[i] = text
         session.counts["candidates written"] += len(texts)
         return [
             Candidate(variant_id=f"{seed.seed_id}/w", record_id=seed.seed_id, text=text, labels=seed.labels)
@@ -216,7 +253,7 @@ class Writer:
 
 
 def _source(seed: Seed) -> Source:
-    about = ", ".join(seed.phrases or _named(seed.labels).values())
+    about = ", ".join(_topic_words(seed))
     return Source(
         source_id=seed.seed_id,
         record_id=seed.seed_id,
@@ -226,6 +263,10 @@ def _source(seed: Seed) -> Source:
         tone=seed.tone,
         n_words=seed.n_words,
     )
+
+
+def _topic_words(seed: Seed) -> tuple[str, ...]:
+    return seed.phrases or tuple(_named(seed.labels).values())
 
 
 def _named(labels: Labels) -> Labels:

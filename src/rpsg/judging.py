@@ -26,8 +26,9 @@ def judge(
     Args:
         session: the open run.
         result: the finished run.
-        real: the private records that the texts were made from.
-        holdout: other records; what they get is the reference.
+        real: private records that the texts were made from.
+        holdout: records to compare these with; what they get is the reference. They never seed in the modes
+            with summaries; in an end-to-end run they are a random part of the data, counted and voting too.
 
     Returns:
         The result, with a note on where the scores are or why there are none.
@@ -55,7 +56,7 @@ def judge(
             seed=session.config.seed,
         )
     except RpsgError as error:
-        return _noted(result, f"no scores: {error}")
+        return _noted(result, f"no scores (read from your data): {error}")
     session.tell("scores", 1, 1)
     where = result.folder / "private" / "scores" / "metrics.json"
     return _noted(result, f"scores of the release, computed from private texts, are in {where}")

@@ -159,7 +159,13 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
-        return promise(config.epsilon, config.delta, planned.events(), has_units=corpus.has_units)
+        return promise(
+            config.epsilon,
+            config.delta,
+            planned.events(),
+            has_units=corpus.has_units,
+            outside_budget=config.outside_budget,
+        )
     text = statement(
         guarantee=config.guarantee,
         epsilon=config.epsilon,

@@ -20,6 +20,7 @@ _WEIGHTS = {"topics": 1.0, "facets": 1.0, "labels": 2.0, "phrases": 6.0}
 _UNITS_PER_THRESHOLD = 20
 _MAX_TOPICS = 200
 _MAX_CELLS = 200_000
+_MAX_LABELS = 10_000
 
 Histogram = GaussianSum | ThresholdedKeys
 
@@ -92,7 +93,7 @@ def plan_keys(config: RunConfig, *, has_labels: bool) -> KeysPlan:
 
     Reads public settings, the public file they name, and whether there are label columns, so the plan is
     the same whatever the data are. The number of topics is the largest K with n_units_bound / K >= 20
-    naming thresholds, at least 1.
+    naming thresholds (in the weights of the histogram), at least 1 and at most 200.
 
     Raises:
         ConfigError: epsilon, n or n_units_bound is missing; the public file does not fit.
@@ -102,12 +103,18 @@ def plan_keys(config: RunConfig, *, has_labels: bool) -> KeysPlan:
         raise ConfigError("guarantee: end-to-end needs epsilon, n and n_units_bound")
     n_candidates = math.ceil(config.n * config.vote.candidates)
     values = config.data.label_values if has_labels else {}
+    n_labels = math.prod(len(found) + 1 for found in values.values()) if values else 0
+    if n_labels > _MAX_LABELS:
+        raise ConfigError(
+            f"data.label_values: {n_labels:,} combinations of declared labels, at most {_MAX_LABELS:,} can "
+            "be counted; declare fewer values or columns"
+        )
     if config.epsilon == 0:
         return KeysPlan(n_topics=1, n_candidates=n_candidates, label_values=values)
     material = None
     if config.keys.public is not None:
-        material = read_public_file(Path(config.keys.public), embedder=config.models.embed)
-    solve = _Solver(config, config.epsilon, n_candidates, has_labels, values, material)
+        material = read_public_file(Path(config.keys.public))
+    solve = _Solver(config, config.epsilon, n_candidates, has_labels, values, n_labels, material)
     most = max_topics(config.n_units_bound, solve)
     if material is None:
         return solve(most)
@@ -127,18 +134,18 @@ class _Solver:
     n_candidates: int
     has_labels: bool
     label_values: Mapping[str, Sequence[str]]
+    n_labels: int
     material: PublicMaterial | None
+
+    def most_topics(self) -> int:
+        """Returns how many topics fit the cells that can be counted."""
+        largest = max(1, self.n_labels, len(self._vocabulary()))
+        return min(_MAX_TOPICS, _MAX_CELLS // largest)
 
     def __call__(self, n_topics: int) -> KeysPlan:
         config = self.config
         rounds = config.vote.rounds if config.vote.enabled and config.keys.share < 1 else 0
-        n_labels = len(label_cells(n_topics, self.label_values)) if self.label_values else 0
         vocabulary = self._vocabulary()
-        if n_labels > _MAX_CELLS or n_topics * len(vocabulary) > _MAX_CELLS:
-            raise ConfigError(
-                f"{n_topics} topics times the declared labels or public phrases are more than "
-                f"{_MAX_CELLS:,} cells; declare fewer"
-            )
         delta, planned = self._planned(n_topics, rounds)
         noise = calibrate(self.epsilon, config.delta, planned)
 
@@ -159,7 +166,7 @@ class _Solver:
             n_topics=n_topics,
             topics=topics,
             facets=GaussianSum(noise_multiplier=noise["facets"], n_items=N_FACETS),
-            labels=histogram("labels", n_labels),
+            labels=histogram("labels", n_topics * self.n_labels),
             phrases=histogram("phrases", n_topics * len(vocabulary), config.keys.max_phrases),
             votes=votes,
             n_candidates=self.n_candidates,
@@ -198,7 +205,8 @@ def max_topics(n_units_bound: int, solve: "_Solver") -> int:
     several = solve(2)
     assert several.phrases is not None
     # The threshold of public phrases grows with the number of cells, slowly: one topic's is the smallest.
-    most = min(_MAX_TOPICS, math.floor(n_units_bound / (_UNITS_PER_THRESHOLD * noise_floor(several.phrases))))
+    enough = math.floor(n_units_bound / (_UNITS_PER_THRESHOLD * noise_floor(several.phrases)))
+    most = min(solve.most_topics(), enough)
     while most > 2 and isinstance(several.phrases, GaussianSum):
         phrases = solve(most).phrases
         assert phrases is not None

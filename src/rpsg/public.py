@@ -6,6 +6,7 @@ Nothing here reads the private data, its size, or a sibling of it.
 
 import hashlib
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,12 +23,11 @@ from rpsg.errors import ConfigError, DataError
 from rpsg.llm.prompting import PromptName
 from rpsg.llm.wrappers import CallStore
 from rpsg.plan_keys import plan_keys
-from rpsg.public_file import PublicFile, PublicMaterial
+from rpsg.public_file import LONGEST_WORD, PublicFile, PublicMaterial
 from rpsg.rng import Streams
 from rpsg.session import Models, OnProgress, Session, load_models
-from rpsg.stages.keys import content_words
 from rpsg.stages.variants import Source, write_texts
-from rpsg.text import MIN_WORDS, flaw_of
+from rpsg.text import MIN_WORDS, content_words, flaw_of
 from rpsg.types import Embedder, FloatArray
 
 Counts = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ def build_file(
         seed: of the clustering.
     """
     vectors = embedder.embed(texts)
-    words = [content_words([text]) for text in texts]
+    words = [{word for word in content_words([text]) if len(word) <= LONGEST_WORD} for text in texts]
     ranked = _telling_words(words, vectors, seed=seed)[:n_phrases]
     rank = {word: i for i, word in enumerate(ranked)}
     counted: Counter[str] = Counter()
@@ -72,7 +72,9 @@ def build_file(
         embedder=embedder.name,
         n_texts=len(texts),
         texts_sha256=_digest(texts),
-        centroids=tuple(tuple(row) for row in _cluster(vectors, n_topics, seed=seed).tolist()),
+        centroids=tuple(
+            tuple(row) for row in _cluster(vectors, min(n_topics, len(texts) // 4), seed=seed).tolist()
+        ),
         phrases={word: counted[word] / len(texts) for word in ranked},
     )
 
@@ -247,8 +249,14 @@ def write_public_texts(session: Session | PublicSession, n: int, *, round_name: 
 def _cluster(vectors: FloatArray, k: int, *, seed: int) -> FloatArray:
     from scipy.cluster.vq import kmeans2
 
-    k = min(k, len(vectors))
-    centroids, _ = kmeans2(vectors.astype(np.float64), k, minit="++", rng=np.random.default_rng(seed))
-    norms = np.linalg.norm(centroids, axis=1, keepdims=True)
-    unit: FloatArray = (centroids / np.maximum(norms, 1e-12)).astype(np.float32)
+    different = np.unique(vectors.astype(np.float64), axis=0)
+    k = max(1, min(k, len(different)))
+    # Begun from different texts; a cluster that loses all of its texts is left out.
+    rng = np.random.default_rng(seed)
+    start = different[rng.choice(len(different), size=k, replace=False)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        centroids, owners = kmeans2(different, start, minit="matrix", missing="warn")
+    centroids = centroids[np.unique(owners)]
+    unit: FloatArray = (centroids / np.linalg.norm(centroids, axis=1, keepdims=True)).astype(np.float32)
     return unit

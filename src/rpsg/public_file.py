@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rpsg.errors import ConfigError
 from rpsg.rundir import write_text
+from rpsg.text import content_words
 from rpsg.types import FloatArray
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Word = Annotated[str, Field(pattern=r"^\w+$", max_length=50)]
+LONGEST_WORD = 50
+Word = Annotated[str, Field(max_length=LONGEST_WORD)]
+_NORM_TOLERANCE = 1e-3
 _REMEDY = "build it again with: rpsg public build CONFIG"
 
 
@@ -33,11 +36,11 @@ class PublicFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = Field(1, ge=1, le=1)
-    source: str
-    embedder: str
+    source: str = Field(max_length=300)
+    embedder: str = Field(max_length=300)
     n_texts: int = Field(ge=1)
-    texts_sha256: str
-    centroids: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    texts_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    centroids: tuple[tuple[float, ...], ...] = Field(min_length=1, max_length=200)
     phrases: dict[Word, Share] = Field(min_length=1, max_length=10_000)
 
 
@@ -49,11 +52,15 @@ class PublicMaterial:
         centroids: unit vectors, shape (k, d).
         phrases: word to its share of public texts; empty where none were built.
         provenance: where they come from, for the card.
+        embedder: name of the model that the centroids belong to.
+        sha256: of the file; "" where there is none.
     """
 
     centroids: FloatArray
     phrases: dict[str, float]
     provenance: str
+    embedder: str = ""
+    sha256: str = ""
 
 
 def write_public_file(content: PublicFile, path: Path) -> None:
@@ -61,11 +68,11 @@ def write_public_file(content: PublicFile, path: Path) -> None:
     write_text(path, json.dumps(content.model_dump(mode="json"), ensure_ascii=False) + "\n")
 
 
-def read_public_file(path: Path, *, embedder: str) -> PublicMaterial:
+def read_public_file(path: Path) -> PublicMaterial:
     """Reads a file of public topics and phrases.
 
     Raises:
-        ConfigError: the file is missing, damaged, or was built with another embedder.
+        ConfigError: the file is missing or damaged.
     """
     try:
         raw = path.read_bytes()
@@ -76,22 +83,23 @@ def read_public_file(path: Path, *, embedder: str) -> PublicMaterial:
     try:
         content = PublicFile.model_validate_json(raw)
         centroids = np.asarray(content.centroids, dtype=np.float32)
-        sound = centroids.ndim == 2 and bool(np.isfinite(centroids).all())
+        norms = np.linalg.norm(centroids.astype(np.float64), axis=1)
+        sound = bool(np.abs(norms - 1).max() < _NORM_TOLERANCE)
+        sound = sound and content_words([" ".join(content.phrases)]) == set(content.phrases)
     except (ValidationError, ValueError):
+        # Also rows of different lengths.
         sound = False
     if not sound:
         raise ConfigError(f"keys.public: {path} is not a file of public topics and phrases; {_REMEDY}")
-    if content.embedder != embedder:
-        raise ConfigError(
-            f"keys.public: {path} was built with embedder {content.embedder!r} and the run embeds with "
-            f"{embedder!r}; {_REMEDY}"
-        )
+    digest = hashlib.sha256(raw).hexdigest()
     topics = "1 topic" if len(centroids) == 1 else f"{len(centroids)} topics"
     return PublicMaterial(
         centroids=centroids,
         phrases=content.phrases,
         provenance=(
             f"{topics} and {len(content.phrases)} phrases of {content.n_texts} texts ({content.source}), "
-            f"texts sha256 {content.texts_sha256}, file sha256 {hashlib.sha256(raw).hexdigest()}"
+            f"texts sha256 {content.texts_sha256}, file sha256 {digest}"
         ),
+        embedder=content.embedder,
+        sha256=digest,
     )

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from rpsg.config import RunConfig
 from rpsg.plan import Plan
@@ -12,8 +13,15 @@ from rpsg.privacy.card import build_card
 from rpsg.privacy.card_model import CardInputs, DataFlow
 from rpsg.result import RunResult
 from rpsg.session import Session
-from rpsg.types import PrivateCorpus, SyntheticText
+from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
 
 
 def publish(
@@ -85,28 +93,28 @@ def publish(
 
 def data_flows(session: Session) -> list[DataFlow]:
     """Says which model read which kind of text."""
-    models = session.models
-    flows = []
-    reads = "noisy histograms of phrases, labels, tones and lengths, and texts written from them"
-    if models.summariser is not None:
-        reads = "summaries of private texts, and texts written from them"
-        name, trust = models.summariser.name, models.summariser.trust
-        flows.append(DataFlow(task="summarise", model=name, trust=trust, reads="private texts"))
-    flows += [
-        DataFlow(task="write", model=models.writer.name, trust=models.writer.trust, reads=reads),
-        DataFlow(
-            task="embed",
-            model=models.embedder.name,
-            trust=models.embedder.trust,
-            reads="private and written texts",
-        ),
+    models, config = session.models, session.config
+    reads = "summaries of private texts, and texts written from them"
+    embeds = finds = judges = "private and written texts"
+    if config.guarantee == "end-to-end":
+        reads = "noisy histograms of topics, phrases, labels, tones and lengths, and texts written from them"
+        judges, finds = "private texts", "written texts"
+    if config.epsilon == 0:
+        reads, judges = "public prompts and declared labels", ""
+        # Without scores no model reads private text at all.
+        embeds = embeds if config.evaluate.enabled else "written texts"
+    tasks: list[tuple[str, str, _Named | None]] = [
+        ("summarise", "private texts", models.summariser),
+        ("write", reads, models.writer),
+        ("embed", embeds, models.embedder),
+        ("sentiment", judges, models.sentiment),
+        ("find personal details", finds, models.pii),
     ]
-    for task, model in (("sentiment", models.sentiment), ("find personal details", models.pii)):
-        if model is not None:
-            flows.append(
-                DataFlow(task=task, model=model.name, trust=model.trust, reads="private and written texts")
-            )
-    return flows
+    return [
+        DataFlow(task=task, model=model.name, trust=model.trust, reads=what)
+        for task, what, model in tasks
+        if model is not None and what
+    ]
 
 
 def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> list[str]:

@@ -36,13 +36,14 @@ class RunDir:
     # --- creation ------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, root: Path, config: RunConfig, *, fingerprint: str) -> "RunDir":
+    def create(cls, root: Path, config: RunConfig, *, fingerprint: str, public: str = "") -> "RunDir":
         """Makes a run folder, or opens the one that the same configuration and data began.
 
         Args:
             root: the folder.
             config: the run's configuration.
             fingerprint: SHA-256 of the private data; kept in `private/` only.
+            public: SHA-256 of the file of public topics and phrases; "" where none is used.
 
         Raises:
             RunDirError: the folder holds something else.
@@ -51,7 +52,7 @@ class RunDir:
         if root.exists() and not root.is_dir():
             raise RunDirError(f"{root} is a file; name a folder with -o")
         if run.manifest.exists():
-            run._check_same(config, fingerprint)
+            run._check_same(config, fingerprint, public)
             return run
         if root.exists() and any(root.iterdir()) and not run._is_unfinished():
             raise RunDirError(f"{root} is not empty and holds no run; name a new folder with -o")
@@ -59,7 +60,7 @@ class RunDir:
             run.private.mkdir(parents=True, mode=0o700, exist_ok=True)
             (root / "done").mkdir(exist_ok=True)
             write_text(run.config, config.to_yaml())
-            write_json(run.private / "data.json", {"fingerprint": fingerprint})
+            write_json(run.private / "data.json", {"fingerprint": fingerprint, "public": public})
             # Written last: a folder with a manifest is a complete beginning.
             write_json(run.manifest, {"run_id": secrets.token_hex(8), "layout": 1})
         except OSError as error:
@@ -87,12 +88,19 @@ class RunDir:
             name in begun or name.startswith((".config.yaml-", ".data.json-")) for name in private
         )
 
-    def _check_same(self, config: RunConfig, fingerprint: str) -> None:
+    def _check_same(self, config: RunConfig, fingerprint: str, public: str) -> None:
         same_config = _without_folder(self.read_config()) == _without_folder(config)
-        same_data = json.loads((self.private / "data.json").read_text())["fingerprint"] == fingerprint
-        if same_config and same_data:
+        made_of = json.loads((self.private / "data.json").read_text())
+        if same_config and made_of == {"fingerprint": fingerprint, "public": public}:
             return
-        what = "another configuration" if not same_config else "other data"
+        same_public = made_of.get("public") == public
+        what = (
+            "another configuration"
+            if not same_config
+            else "other data"
+            if same_public
+            else "other public data"
+        )
         raise RunDirError(
             f"{self.root} holds a run of {what}; name a new folder with -o, "
             f"or go on with that run: rpsg resume {self.root}"

@@ -5,7 +5,7 @@ Pure functions without a model, shared by the stages.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -18,6 +18,7 @@ _WRAPPING = re.compile(r"^(?:#+\s.*\n+|\*\*[^*\n]+\*\*\s*\n+|(?:title|subject)\s
 _META = re.compile(
     r"^\W*(?:here(?:'s| is| are)\b|sure\b[,!.]|certainly\b|of course[,!]|okay, here)"
     r"|\bi(?:'m| am) sorry, but i can"
+    r"|^\W*i(?:['’]d| would|['’]ll| will) be (?:happy|glad) to (?:assist|help you|write|provide|share a)\b"
     r"|\bunable to assist\b|\brevised the post\b"
     r"|\bas an ai\b|\blanguage model\b|\bword count\b|\bfirst[- ]person (?:post|passage|account)\b"
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
@@ -31,6 +32,8 @@ _META = re.compile(
 )
 _AUTHOR = re.compile(r"\bthe author\b", re.IGNORECASE)
 _MAX_REPEATS = 2
+# Shorter words say little of a topic.
+_MIN_LETTERS = 4
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
 
@@ -85,6 +88,14 @@ def _sentences(text: str) -> Iterable[str]:
         start = match.end()
     if text[start:].strip():
         yield text[start:]
+
+
+def content_words(texts: Sequence[str]) -> set[str]:
+    """Returns the words of some texts that have four letters or more and are no stop words."""
+    from spacy.lang.en.stop_words import STOP_WORDS
+
+    words = {word for text in texts for word in words_of(text)}
+    return {word for word in words if word.isalpha() and len(word) >= _MIN_LETTERS and word not in STOP_WORDS}
 
 
 def flaw_of(text: str, *, min_words: int, is_summary: bool = False) -> str | None:

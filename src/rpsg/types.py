@@ -11,6 +11,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from rpsg.errors import DataError
+
 Trust = Literal["local", "remote"]
 Guarantee = Literal["none", "selection", "end-to-end"]
 Labels = Mapping[str, str]
@@ -50,6 +52,9 @@ class PrivateCorpus:
         has_units: whether a unit column was named; without one every row is its own unit.
         skipped: reason to number of rows left out.
         warnings: what the person should know before a run; counts and column names only.
+
+    Raises:
+        DataError: two records have the same id.
     """
 
     records: tuple[PrivateRecord, ...]
@@ -57,6 +62,10 @@ class PrivateCorpus:
     has_units: bool = False
     skipped: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len({record.record_id for record in self.records}) < len(self.records):
+            raise DataError("two records have the same id; every record needs one of its own")
 
     def __len__(self) -> int:
         return len(self.records)

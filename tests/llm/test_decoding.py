@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from rpsg.llm import decoding, kernels
 from rpsg.llm.decoding import Decoder
 from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
 from rpsg.llm.sampling import Job, sample
+from rpsg.llm.slot_cache import SlotCache
 from tiny_models import tiny_gpt2, tiny_llama
 
 NO_STOPS: frozenset[int] = frozenset()
@@ -60,6 +63,51 @@ def test_greedy_equals_the_plain_forward_pass(folder: Path, shared: int, n_slots
     model = load(folder, ours=False)
     for i, (prompt, done) in enumerate(zip(given, jobs, strict=True)):
         assert done.written == greedy(model, prompt, 5 + i % 9)
+
+
+def test_what_all_prompts_begin_with_is_kept_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[SlotCache] = []
+
+    class Seen(SlotCache):
+        def __init__(self, *given: object, **options: object) -> None:
+            super().__init__(*given, **options)  # type: ignore[arg-type]
+            caches.append(self)
+
+    monkeypatch.setattr(decoding, "SlotCache", Seen)
+    for shared in (0, 40):
+        jobs = [job(prompt, n=4) for prompt in prompts(6, shared=shared, longest=9)]
+        Decoder(load(folder), n_slots=6).run(jobs)
+    apart, together = caches
+    # Room for the prompts' own tokens and the reply only.
+    assert (apart.start, together.start) == (0, 40) and together.most == apart.most == 32
+
+
+def test_a_cache_goes_without_the_garbage_collector(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[weakref.ref[SlotCache]] = []
+
+    class Seen(SlotCache):
+        def __init__(self, *given: object, **options: object) -> None:
+            super().__init__(*given, **options)  # type: ignore[arg-type]
+            caches.append(weakref.ref(self))
+
+    monkeypatch.setattr(decoding, "SlotCache", Seen)
+    gc.disable()
+    try:
+        Decoder(load(folder), n_slots=4).run([job(prompt, n=4) for prompt in prompts(6)])
+        assert [cache() for cache in caches] == [None]
+    finally:
+        gc.enable()
+
+
+def test_a_model_that_takes_no_options_keeps_the_beginning_in_every_slot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "passes_on_options", lambda _: False)
+    given = prompts(6, shared=40, longest=9)
+    jobs = [job(prompt, n=4) for prompt in given]
+    Decoder(load(folder), n_slots=6).run(jobs)
+    plain = load(folder, ours=False)
+    assert [done.written for done in jobs] == [greedy(plain, prompt, 4) for prompt in given]
 
 
 def test_equal_prompts_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from rpsg.privacy.mechanisms import GRID_STEPS, GaussianSum
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, nearest, survivors
@@ -70,6 +71,18 @@ def test_one_record_moves_the_counts_by_at_most_one() -> None:
             for n in (20, 19)
         ]
         assert np.linalg.norm(sums[0] - sums[1]) <= GRID_STEPS
+
+
+@pytest.mark.parametrize("n", [60, 61, 2048, 2049, 2109])
+def test_a_vote_does_not_depend_on_how_many_others_vote(n: int) -> None:
+    # Sums of products in floating point round differently with the shape of the matrix; near ties show it.
+    rng = np.random.default_rng(n)
+    vectors, pairs = unit(rng, n, 256), unit(rng, 10, 256)
+    candidates = np.repeat(pairs, 2, axis=0) + rng.normal(size=(20, 256)).astype(np.float32) * 3e-9
+    together = nearest(vectors, candidates)
+    alone = np.concatenate([nearest(vectors[i : i + 1], candidates) for i in range(n)])
+    fewer = nearest(vectors[:-1], candidates)
+    assert (together == alone).all() and (together[:-1] == fewer).all()
 
 
 def test_survivors_rank_within_classes() -> None:

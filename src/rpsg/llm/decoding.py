@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers.cache_utils import DynamicCache
 
+from rpsg.llm.kernels import SharedPrefix, passes_on_options
 from rpsg.llm.sampling import Job, sample
 from rpsg.llm.slot_cache import SlotCache, states_of
 
@@ -35,6 +36,7 @@ class Decoder:
         self._model = model
         self._n_slots = n_slots
         self._adds_mask = model.config._attn_implementation == "rpsg"
+        self._keeps_prefix_once = self._adds_mask and passes_on_options(model)
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job]) -> None:
@@ -46,8 +48,12 @@ class Decoder:
         waiting = deque(sorted(jobs, key=lambda job: (-len(job.prompt), job.prompt)))
         active: list[Job] = []
         n_slots = min(self._n_slots, len(jobs))
-        longest = max(len(job.prompt) + job.max_tokens for job in jobs)
-        cache = SlotCache(self._model.config.num_hidden_layers, n_slots, longest)
+        kept_once = None
+        if prefix is not None and self._keeps_prefix_once:
+            kept_once = SharedPrefix([states_of(layer) for layer in prefix.layers])
+        start = shared if kept_once is not None else 0
+        longest = max(len(job.prompt) + job.max_tokens for job in jobs) - start
+        cache = SlotCache(self._model.config.num_hidden_layers, n_slots, longest, start=start)
         tokens = torch.zeros(n_slots, dtype=torch.long)
         while waiting or active:
             free = n_slots - len(active)
@@ -56,7 +62,7 @@ class Decoder:
                 self._enter(new, active, cache, tokens, prefix, shared)
                 first = len(active) - len(new)
             else:
-                self._step(active, cache, tokens)
+                self._step(active, cache, tokens, kept_once)
                 first = 0
             _retire(active, cache, tokens, first)
 
@@ -104,7 +110,9 @@ class Decoder:
         output = self._model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=wanted)
         return output.logits[rows, place[rows]], cache, rows
 
-    def _step(self, active: Sequence[Job], cache: SlotCache, tokens: torch.Tensor) -> None:
+    def _step(
+        self, active: Sequence[Job], cache: SlotCache, tokens: torch.Tensor, kept_once: SharedPrefix | None
+    ) -> None:
         n = len(active)
         cache.positions[:n] += 1
         positions = cache.positions[:n]
@@ -115,8 +123,9 @@ class Decoder:
         output = self._model(
             input_ids=tokens[:n, None],
             attention_mask=mask,
-            position_ids=positions[:, None],
+            position_ids=positions[:, None] + cache.start,
             past_key_values=cache,
+            **({} if kept_once is None else {"shared_prefix": kept_once}),
         )
         tokens[:n] = sample(output.logits[:, -1], active)
 

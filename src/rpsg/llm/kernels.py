@@ -1,5 +1,7 @@
 """What a processor computes faster than the library's own way: short attention, packed weights, gates."""
 
+import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -20,12 +22,16 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    shared_prefix: "SharedPrefix | None" = None,
     **options: object,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Short attention as two products a key head; all else goes to the library's kernel.
 
     The library's kernel works through each query head's keys on its own, and three heads may share
     them; it took half of a step's time. Only the decoder passes a mask that is added to the scores.
+
+    Args:
+        shared_prefix: keys and values that stand before every row's own, kept once for all rows.
     """
     if attention_mask is None or not attention_mask.is_floating_point():
         return sdpa_attention_forward(
@@ -33,13 +39,51 @@ def _attend(
         )
     rows, heads, length, width = query.shape
     groups = heads // key.shape[1]
-    products = query.reshape(rows, key.shape[1], groups * length, width) @ key.transpose(2, 3)
+    queries = query.reshape(rows, key.shape[1], groups * length, width)
+    products = queries @ key.transpose(2, 3)
     scale = width**-0.5 if scaling is None else scaling
     scores = torch.add(
         attention_mask[:, :, None], products.view(rows, -1, groups, length, key.shape[2]), alpha=scale
     )
-    mixed = scores.softmax(-1).to(value.dtype).flatten(2, 3) @ value
+    if shared_prefix is None:
+        mixed = scores.softmax(-1).to(value.dtype).flatten(2, 3) @ value
+    else:
+        before = shared_prefix.scores(cast("int", module.layer_idx), queries) * scale
+        whole = torch.cat([before, scores.flatten(2, 3)], -1).softmax(-1).to(value.dtype)
+        size = before.shape[-1]
+        mixed = whole[..., size:] @ value
+        mixed += shared_prefix.mix(cast("int", module.layer_idx), whole[..., :size])
     return mixed.view(rows, heads, length, -1).transpose(1, 2).contiguous(), None
+
+
+class SharedPrefix:
+    """Keys and values of the tokens that all prompts begin with: kept and multiplied once for all rows.
+
+    Args:
+        states: keys and values of each layer, shape (1, key heads, tokens, width).
+    """
+
+    def __init__(self, states: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self._keys = [keys[0].transpose(1, 2).contiguous() for keys, _ in states]
+        self._values = [values[0].contiguous() for _, values in states]
+
+    def __len__(self) -> int:
+        return self._values[0].shape[1]
+
+    def scores(self, layer: int, queries: torch.Tensor) -> torch.Tensor:
+        """Returns queries times keys, shape (rows, key heads, queries, tokens)."""
+        return _by_head(queries, self._keys[layer])
+
+    def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
+        """Returns weights times values, shape (rows, key heads, queries, width)."""
+        return _by_head(weights, self._values[layer])
+
+
+def _by_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    # (rows, heads, n, a) times (heads, a, b): one matrix product a head, whatever the number of rows.
+    rows, heads, n, _ = left.shape
+    product = left.transpose(0, 1).reshape(heads, rows * n, -1) @ right
+    return product.view(heads, rows, n, -1).transpose(0, 1)
 
 
 AttentionInterface.register("rpsg", _attend)
@@ -53,6 +97,26 @@ def use_slot_attention(model: "PreTrainedModel") -> None:
     plain = not any(getattr(model.config, name, None) for name in _OTHER_ATTENTION)
     if plain and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation("rpsg")
+
+
+def passes_on_options(model: "PreTrainedModel") -> bool:
+    """Tells whether a model hands options that it does not know down to its attention, as most do."""
+    parts = dict(model.named_modules())
+    attention = [
+        name for name, part in parts.items() if hasattr(part, "layer_idx") and hasattr(part, "scaling")
+    ]
+    if not attention:
+        return False
+    steps = attention[0].split(".")
+    path = [parts[".".join(steps[:depth])] for depth in range(len(steps) + 1)]
+    return all(
+        any(
+            option.kind is option.VAR_KEYWORD
+            for option in inspect.signature(part.forward).parameters.values()
+        )
+        for part in path
+        if not isinstance(part, nn.ModuleList)
+    )
 
 
 class _PackedLinear(nn.Module):

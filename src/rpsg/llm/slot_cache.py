@@ -1,5 +1,6 @@
 """A preallocated key-value cache whose rows are slots that sequences enter and leave."""
 
+import weakref
 from collections.abc import Sequence
 from typing import cast
 
@@ -21,7 +22,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def __init__(self, cache: "SlotCache") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._cache = cache
+        # Not owned: in a cycle, gigabytes would wait for the garbage collector.
+        self._cache: SlotCache = weakref.proxy(cache)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -74,10 +76,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class SlotCache(Cache):
-    """A cache whose row i holds the sequence in slot i; `positions` is each one's last position."""
+    """A cache whose row i holds the sequence in slot i; `positions` is each one's last position.
 
-    def __init__(self, n_layers: int, n_slots: int, longest: int) -> None:
+    Positions count from `start`: what all sequences begin with may be kept elsewhere, once for all slots.
+    """
+
+    def __init__(self, n_layers: int, n_slots: int, longest: int, *, start: int = 0) -> None:
         self.n_slots = n_slots
+        self.start = start
         self.most = _round_up(longest)
         self.capacity = 0
         self.rows = torch.arange(n_slots)
@@ -95,12 +101,19 @@ class SlotCache(Cache):
                 layer.resize(capacity)
         self.capacity = capacity
 
-    def fill(self, first: int, prefilled: DynamicCache, rows: torch.Tensor, lengths: Sequence[int]) -> None:
+    def fill(
+        self,
+        first: int,
+        prefilled: DynamicCache,
+        rows: torch.Tensor,
+        lengths: Sequence[int],
+    ) -> None:
         """Copies prompts read with right padding into slots: row `rows[i]` into slot `first + i`."""
         end = first + len(lengths)
+        lengths = [length - self.start for length in lengths]
         self.fit(max([*lengths, *(self.positions[:first] + 1).tolist()]))
         for layer, source in zip(self.slot_layers, prefilled.layers, strict=True):
-            keys, values = states_of(source)
+            keys, values = (states[:, :, self.start :] for states in states_of(source))
             if layer.keys is None:
                 layer.lazy_initialization(keys, values)
             width = keys.shape[2]

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from rpsg.errors import PrivacyError
 from rpsg.privacy.accounting import Figure, compose, round_up
 from rpsg.privacy.card_model import Card, CardChoice, CardFigure, CardInputs, CardLine
-from rpsg.privacy.card_words import attacker_in_words, cost_in_words, noise_in_words, statement
+from rpsg.privacy.card_words import (
+    attacker_in_words,
+    cost_in_words,
+    noise_in_words,
+    outside_in_words,
+    statement,
+)
 from rpsg.privacy.choice import permute_and_flip_best
 from rpsg.privacy.events import REPLACE, NonPrivateEvent, PrivacyEvent
 from rpsg.privacy.lines import LedgerLine
@@ -68,9 +74,7 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
         max_records=inputs.max_records,
     )
     if inputs.outside_budget:
-        text += (
-            f" Outside the data budget: {inputs.outside_budget} run(s) on these data were not charged to it."
-        )
+        text += outside_in_words(inputs.outside_budget)
     finite = inputs.guarantee == "end-to-end"
     return Card(
         statement=text if secure else f"Not private: this run used fixed test noise. {text}",
@@ -90,12 +94,20 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
     )
 
 
-def promise(epsilon: float | None, delta: float, events: Sequence[PrivacyEvent], *, has_units: bool) -> str:
+def promise(
+    epsilon: float | None,
+    delta: float,
+    events: Sequence[PrivacyEvent],
+    *,
+    has_units: bool,
+    outside_budget: bool = False,
+) -> str:
     """Returns the statement of an end-to-end run before it begins."""
     figures = _figures_of(events, delta)
-    return statement(
+    text = statement(
         guarantee="end-to-end", epsilon=epsilon, n_candidates=0, has_units=has_units, figures=figures
     )
+    return text + (outside_in_words(1) if outside_budget and events else "")
 
 
 def _check_lines(inputs: CardInputs, lines: Sequence[LedgerLine]) -> None:

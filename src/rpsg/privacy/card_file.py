@@ -73,7 +73,7 @@ def render_markdown(card: Card) -> str:
         f"- Run: {card.inputs.run_id}\n"
     )
     if card.inputs.public_inputs:
-        parts.append(f"- Public inputs: {card.inputs.public_inputs}\n")
+        parts.append(f"- Public inputs: {escape(card.inputs.public_inputs)}\n")
     if card.figures:
         parts.append("## What holds for the released texts as a whole\n")
         parts.append("| relation | units that differ | epsilon | delta | accountant |\n|---|---|---|---|---|")

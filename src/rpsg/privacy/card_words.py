@@ -74,6 +74,11 @@ def statement(
     raise ConfigError(f"there is no statement for guarantee {guarantee!r} with epsilon {epsilon}")
 
 
+def outside_in_words(n_runs: int) -> str:
+    """Says that runs were not charged to the budget of their data."""
+    return f" Outside the data budget: {n_runs} run(s) on these data were not charged to it."
+
+
 def _epsilon(figure: CardFigure) -> str:
     return "none finite" if figure.epsilon is None else show(figure.epsilon)
 

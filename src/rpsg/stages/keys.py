@@ -7,6 +7,7 @@ texts written from them, are post-processing (specification, section 3.2). There
 private corpus here: no inverse document frequency, no clustering, no exact count.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
-from rpsg.text import words_of
+from rpsg.text import content_words
 from rpsg.types import FloatArray, Labels, PrivateRecord, Seed
 
 TONES = ("positive", "negative", "neutral")
@@ -25,7 +26,6 @@ TONES = ("positive", "negative", "neutral")
 LENGTHS = (40, 80, 120, 180, 260)
 N_FACETS = len(TONES) * len(LENGTHS)
 OTHER = "other"
-_MIN_LETTERS = 4
 _SEPARATOR = "\x1f"
 
 
@@ -116,14 +116,6 @@ def choose_words(
     return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
 
 
-def content_words(texts: Sequence[str]) -> set[str]:
-    """Returns the words of some texts that have four letters or more and are no stop words."""
-    from spacy.lang.en.stop_words import STOP_WORDS
-
-    words = {word for text in texts for word in words_of(text)}
-    return {word for word in words if word.isalpha() and len(word) >= _MIN_LETTERS and word not in STOP_WORDS}
-
-
 def _declared(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:
     if not values:
         return labels
@@ -132,8 +124,8 @@ def _declared(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Lab
 
 
 def label_key(labels: Labels) -> str:
-    """Returns labels as one key."""
-    return _SEPARATOR.join(f"{name}={labels[name]}" for name in sorted(labels))
+    """Returns labels as one key, whatever characters are in them."""
+    return json.dumps(sorted(labels.items()))
 
 
 def phrase_cells(n_topics: int, vocabulary: Sequence[str]) -> list[str]:
@@ -258,8 +250,7 @@ def _draw(table: Mapping[str, float], n: int, rng: np.random.Generator) -> tuple
 
 
 def _labels(drawn: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    pairs = (part.partition("=") for key in drawn for part in key.split(_SEPARATOR) if part)
-    named = {name: value for name, _, value in pairs}
+    named = {name: value for key in drawn for name, value in json.loads(key)}
     return {name: named.get(name, OTHER) for name in columns}
 
 

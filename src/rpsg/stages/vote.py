@@ -11,6 +11,7 @@ from rpsg.types import FloatArray, Labels
 
 SMALL_CLASS = 5
 BLOCK = 2048
+_GRID = 2.0**15
 SHARED_CLASS = ""
 # Candidates that a unit's votes must reach to count in full.
 DIVERSITY_FLOOR = 4.0
@@ -28,13 +29,26 @@ def classes_of(labels: Sequence[Labels]) -> list[str]:
     return [name if sizes[name] >= SMALL_CLASS else SHARED_CLASS for name in names]
 
 
-def nearest(queries: FloatArray, items: FloatArray) -> npt.NDArray[np.int64]:
-    """Returns the index of each query's nearest item by Euclidean distance, exact, in blocks.
+def to_public_grid(vectors: FloatArray) -> npt.NDArray[np.float64]:
+    """Rounds unit vectors to whole numbers of 2^-15, kept as float64.
 
-    For unit vectors that is the largest inner product. Ties go to the lowest index.
+    Sums of products of such numbers are below 2^53, so every order of summation gives the same: a row's
+    result does not depend on how many other rows are multiplied with it, as it does in floating point.
     """
+    return np.rint(np.asarray(vectors, dtype=np.float64) * _GRID)
+
+
+def nearest(queries: FloatArray, items: FloatArray) -> npt.NDArray[np.int64]:
+    """Returns the index of each query's nearest item by Euclidean distance, in blocks.
+
+    For unit vectors that is the largest inner product, computed on a grid, so that it is a function of the
+    query and the items alone: rounding that depends on the other queries would let one record move many
+    votes. Ties go to the lowest index.
+    """
+    columns = to_public_grid(items).T
     found = [
-        np.argmax(queries[start : start + BLOCK] @ items.T, axis=1) for start in range(0, len(queries), BLOCK)
+        np.argmax(to_public_grid(queries[start : start + BLOCK]) @ columns, axis=1)
+        for start in range(0, len(queries), BLOCK)
     ]
     return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
 
