@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEMO_N := 30
+DEMO_N := 25
 
 .PHONY: setup demo test prove sabotage check format bench lock clean
 

@@ -89,13 +89,11 @@ class WriteConfig(SamplingConfig):
     """LLM variants, first and second round."""
 
     prompt: str = "posts"
-    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.8
+    # Colder, a small model repeats itself and talks about its task.
+    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 1.0
     n_variants: Count = Field(2, description="texts written from one abstraction before the vote")
     n_drafts: Count = Field(3, description="written for each text; the nearest to its source is kept")
     rewrite: bool = Field(True, description="write every survivor of the vote once more")
-    rewrite_temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = Field(
-        1.0, description="of that rewriting; colder, a small model repeats itself"
-    )
     min_length: Count = Field(40, description="words; shortest text asked for")
     max_length: Count = Field(300, description="words; longest text asked for")
 

@@ -14,9 +14,9 @@ CALIBRATION_MAX = 500
 # Below this many held-out records the calibrated filters would rest on too few values.
 CALIBRATION_MIN = 40
 DEFAULT_SHARE = 0.7
-# First-round seeds for one text wanted: of 168 posts 101 led to an accepted text. Refill rounds of a few
-# texts write at a third of the speed, so most should not be needed.
-SEEDS_PER_TEXT = 1.7
+# First-round seeds for one text wanted: about three of four lead to an accepted text, and refill rounds of a
+# few texts write at a third of the speed, so most should not be needed.
+SEEDS_PER_TEXT = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

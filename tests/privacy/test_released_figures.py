@@ -58,5 +58,5 @@ def test_runs_on_data_of_another_size_have_the_same_card(
 
 def test_what_differs_in_the_settings_does_differ_on_the_card(tmp_path: Path, corpus: PrivateCorpus) -> None:
     # So that the comparison above is of cards that say something.
-    assert '"n_items": 28' in card_of(tmp_path / "a", corpus)
-    assert '"n_items": 34' in card_of(tmp_path / "b", corpus, n=10)
+    assert '"n_items": 24' in card_of(tmp_path / "a", corpus)
+    assert '"n_items": 28' in card_of(tmp_path / "b", corpus, n=10)

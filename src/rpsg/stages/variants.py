@@ -136,7 +136,7 @@ def _ask(
     request = TextRequest(
         messages=messages,
         max_tokens=int(n_words * _TOKENS_PER_WORD) + 16,
-        temperature=config.rewrite_temperature if prompt == "rewrite" else config.temperature,
+        temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
     )
