@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from rpsg.config import RunConfig, set_value
+from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
+from rpsg.yaml_file import set_value
 
 
 def test_defaults_are_selection_at_epsilon_4_with_all_filters() -> None:

@@ -134,7 +134,9 @@ def run(
         "output.formats": output_format,
         "outside_budget": outside_budget or None,
     }
-    _execute(_build_config(source, options, setting or []), quiet=quiet, as_json=as_json)
+    from rpsg.options import build_config
+
+    _execute(build_config(source, options, setting or []), quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -144,8 +146,8 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped; nothing finished is done again."""
-    from rpsg.config import set_value
     from rpsg.rundir import RunDir
+    from rpsg.yaml_file import set_value
 
     config = RunDir.open(folder).read_config()
     values = config.model_dump(mode="json", exclude_unset=True)
@@ -218,11 +220,10 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 def fetch() -> None:
     """Install the embedded models' files and check them."""
     from rpsg.console import print_models
-    from rpsg.llm.models import fetch as fetch_models
-    from rpsg.llm.models import list_models
+    from rpsg.llm import models as embedded
 
-    fetch_models()
-    print_models(list_models(), as_json=False)
+    embedded.fetch()
+    print_models(embedded.list_models(), as_json=False)
 
 
 @public_app.command("build")
@@ -348,32 +349,6 @@ def doctor() -> None:
     print_checks(checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_BAD_INPUT)
-
-
-def _build_config(source: Path, options: dict[str, object], settings: list[str]) -> "RunConfig":
-    from rpsg.config import RunConfig, read_yaml, set_value
-
-    is_config = source.suffix in {".yaml", ".yml"}
-    values = read_yaml(source) if is_config else {}
-    if not is_config:
-        set_value(values, "data.path", str(source))
-    for setting in settings:
-        name, sign, text = setting.partition("=")
-        if not sign:
-            raise ConfigError(f"--set takes KEY=VALUE, for example vote.survive=0.8 (given: {setting!r})")
-        set_value(values, name, json.loads(text) if text in {"true", "false", "null"} else text)
-    for name, value in options.items():
-        if value is not None and value != []:
-            set_value(values, name, value)
-    config = RunConfig.parse(values)
-    if config.data.path is None:
-        return config
-    # A run may be resumed from another folder.
-    where = config.data.model_copy(update={"path": str(Path(config.data.path).resolve())})
-    keys = config.keys
-    if keys.public is not None:
-        keys = keys.model_copy(update={"public": str(Path(keys.public).resolve())})
-    return config.model_copy(update={"data": where, "keys": keys})
 
 
 def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:

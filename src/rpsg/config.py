@@ -4,8 +4,7 @@ Every field is public. Nothing in it may be computed from the private data, exce
 """
 
 import difflib
-import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rpsg.errors import ConfigError
 from rpsg.types import Guarantee
+from rpsg.yaml_file import read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 # Below and above, the noise is out of the range that its sources and the accounting are made for.
@@ -310,60 +310,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "write": {"prompt": "abstracts", "temperature": 1.0, "top_p": 0.9},
     },
 }
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML whose values mean what they look like.
-
-    YAML 1.1 reads `yes` as true, `010` as 8 and `1:30` as 90, and takes the last of two equal keys.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        """Refuses a key that stands twice, and merge keys."""
-        names = [str(key.value) for key, _ in node.value]
-        twice = next((name for name in names if names.count(name) > 1 or name == "<<"), None)
-        if twice is not None:
-            raise ConfigError(
-                f"line {node.start_mark.line + 1}: key {twice!r} stands twice or merges; write it once"
-            )
-        return super().construct_mapping(node, deep)
-
-
-_PlainLoader.yaml_implicit_resolvers = {}
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
-
-
-def read_yaml(path: Path) -> dict[str, object]:
-    """Reads a YAML mapping.
-
-    Raises:
-        ConfigError: the file is missing or not a YAML mapping.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; write one with: rpsg init {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigError(f"{path} is not a YAML file{where}; compare it with: rpsg init") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines; compare it with: rpsg init")
-    return {str(key): value for key, value in values.items()}
-
-
-def set_value(values: dict[str, object], dotted: str, value: object) -> None:
-    """Sets `a.b.c` in nested plain values, in place."""
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        inner = values.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{parent} must hold `key: value` lines")
-        values = inner
-    values[last] = value
 
 
 def _plain(value: object) -> object:

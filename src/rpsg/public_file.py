@@ -30,7 +30,7 @@ class PublicFile(BaseModel):
         n_texts: texts they were built from.
         texts_sha256: of these texts.
         centroids: unit vectors, one a topic, shape (k, d).
-        phrases: word to the share of public texts that hold it, the most telling word first.
+        phrases: word to the share of public texts in which it would count, the most telling word first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
