@@ -43,7 +43,7 @@ from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
 from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes, floor_diversity
 from rpsg.text import MIN_WORDS, flaw_of
-from rpsg.types import Candidate, Labels, PrivateCorpus, Progress, Seed, SyntheticText
+from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
 PAID_NOTE = "written from the releases above and public inputs"
 
@@ -229,7 +229,7 @@ class Writer:
         for prompt, is_guided in (("keys", True), ("public", False)):
             places = [i for i, seed in enumerate(seeds) if bool(_topic_words(seed)) == is_guided]
             if places:
-                sources = [_source(seeds[i]) for i in places]
+                sources = [_source(seeds[i], "released" if self.keys else "public") for i in places]
                 written = write_public(
                     session, sources, prompt=cast("PromptName", prompt), round_name=round_name
                 )
@@ -252,7 +252,7 @@ class Writer:
         )
 
 
-def _source(seed: Seed) -> Source:
+def _source(seed: Seed, content: Content) -> Source:
     about = ", ".join(_topic_words(seed))
     return Source(
         source_id=seed.seed_id,
@@ -262,6 +262,7 @@ def _source(seed: Seed) -> Source:
         labels=_named(seed.labels),
         tone=seed.tone,
         n_words=seed.n_words,
+        content=content,
     )
 
 
@@ -286,6 +287,7 @@ def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: 
             labels=_named(item.labels),
             tone="neutral",
             n_words=len(item.text.split()),
+            content="released",
         )
         for i, item in enumerate(again)
     ]

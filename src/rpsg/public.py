@@ -239,6 +239,7 @@ def write_public_texts(session: Session | PublicSession, n: int, *, round_name: 
             labels={},
             tone="neutral",
             n_words=int(lengths.integers(config.min_length, config.max_length)),
+            content="public",
         )
         for i in range(n)
     ]

@@ -103,6 +103,7 @@ def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str,
         labels=record.labels,
         tone=tones.get(record.record_id, "neutral"),
         n_words=len(record.text.split()),
+        content="abstraction",
     )
 
 

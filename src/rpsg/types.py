@@ -14,6 +14,9 @@ import numpy.typing as npt
 from rpsg.errors import DataError
 
 Trust = Literal["local", "remote"]
+# What a prompt holds: nothing private; ledger outputs; an abstraction or what was written from one;
+# private text.
+Content = Literal["public", "released", "abstraction", "private"]
 Guarantee = Literal["none", "selection", "end-to-end"]
 Labels = Mapping[str, str]
 FloatArray = npt.NDArray[np.float32]
@@ -212,6 +215,7 @@ class TextRequest:
 
     Attributes:
         messages: the prompt.
+        content: the most private thing in the prompt; what a remote model may read is decided by it.
         max_tokens: upper bound on new tokens.
         temperature: 0 is greedy.
         top_k: keep the k likeliest tokens before `top_p`; 0 keeps all.
@@ -221,6 +225,7 @@ class TextRequest:
     """
 
     messages: tuple[Message, ...] = field(repr=False)
+    content: Content
     max_tokens: int
     temperature: float = 1.0
     top_k: int = 50
@@ -231,12 +236,22 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A model's reply. `finish` is `length` when it ran into `max_tokens`."""
+    """A model's reply.
+
+    Attributes:
+        text: the whole reply, with the words that the request's last message began it with; empty where
+            the reply was rejected.
+        n_prompt_tokens: as the model counts them; None where a server does not say.
+        n_tokens: tokens written, likewise.
+        finish: `length` when it ran into `max_tokens`, `rejected` when there is no usable reply.
+        reason: why it was rejected.
+    """
 
     text: str = field(repr=False)
-    n_prompt_tokens: int
-    n_tokens: int
-    finish: Literal["stop", "length"]
+    n_prompt_tokens: int | None
+    n_tokens: int | None
+    finish: Literal["stop", "length", "rejected"]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,9 +283,6 @@ class TextModel(Protocol):
     @property
     def context_tokens(self) -> int:
         """Prompt and reply together may have this many tokens."""
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Returns the number of tokens of each text."""
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Returns one completion a request, in order."""

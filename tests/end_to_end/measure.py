@@ -75,6 +75,7 @@ def public_texts(config: RunConfig, seeds: Sequence[str]) -> list[str]:
                 labels={},
                 tone="neutral",
                 n_words=len(seeds[i].split()),
+                content="public",
             )
             for i in range(wanted - len(found))
         ]

@@ -17,7 +17,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> LocalTextModel:
 
 
 def ask(*messages: Message, seed: int = 0, **options: object) -> TextRequest:
-    return TextRequest(messages=messages, max_tokens=10, seed=seed, **options)  # type: ignore[arg-type]
+    return TextRequest(messages=messages, content="public", max_tokens=10, seed=seed, **options)  # type: ignore[arg-type]
 
 
 def test_chat_template_and_begun_reply(llama: LocalTextModel) -> None:
@@ -68,7 +68,3 @@ def test_no_text_in_the_error(llama: LocalTextModel) -> None:
     with pytest.raises(ModelError) as error:
         llama.complete([ask(Message(role="user", content="terrible " * 130))])
     assert "terrible" not in str(error.value)
-
-
-def test_tokens_are_counted(llama: LocalTextModel) -> None:
-    assert llama.count_tokens(["the dog", ""]) == [2, 0]

@@ -24,7 +24,12 @@ class Counting(FakeTextModel):
 
 def ask(n: int) -> list[TextRequest]:
     return [
-        TextRequest(messages=(Message(role="user", content=f"text number {i}"),), max_tokens=5, seed=i)
+        TextRequest(
+            messages=(Message(role="user", content=f"text number {i}"),),
+            content="public",
+            max_tokens=5,
+            seed=i,
+        )
         for i in range(n)
     ]
 

@@ -30,10 +30,6 @@ class FakeTextModel:
     def __init__(self, trust: Trust = "local") -> None:
         self.trust: Trust = trust
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Counts words."""
-        return [len(text.split()) for text in texts]
-
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Returns one reply a request."""
         return [self._reply(request) for request in requests]
@@ -52,8 +48,12 @@ class FakeTextModel:
         text = " " + " ".join(tokens[: request.max_tokens])
         for stop in request.stop:
             text = text.split(stop)[0]
+        begun = request.messages[-1].content if request.messages[-1].role == "assistant" else ""
         return Completion(
-            text=text, n_prompt_tokens=len(prompt.split()), n_tokens=len(text.split()), finish="length"
+            text=begun + text,
+            n_prompt_tokens=len(prompt.split()),
+            n_tokens=len(text.split()),
+            finish="length",
         )
 
 

@@ -75,10 +75,6 @@ class LocalTextModel:
         """Prompt and reply together may have this many tokens."""
         return self._context
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Returns the number of tokens of each text."""
-        return [len(self._encode(text)) for text in texts]
-
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Returns one completion a request, in order.
 
@@ -117,14 +113,14 @@ class LocalTextModel:
         text = str(self._tokenizer.decode(written, skip_special_tokens=True))
         cuts = [place for place in (text.find(stop) for stop in request.stop) if place >= 0]
         return Completion(
-            text=text[: min(cuts)] if cuts else text,
+            text=_begun(request.messages) + (text[: min(cuts)] if cuts else text),
             n_prompt_tokens=len(prompt),
             n_tokens=len(written),
             finish="stop" if stopped or cuts else "length",
         )
 
     def _render(self, messages: Sequence[Message]) -> str:
-        begun = messages[-1].content if messages[-1].role == "assistant" else ""
+        begun = _begun(messages)
         turns = list(messages[:-1]) if begun else list(messages)
         if self._tokenizer.chat_template is None:
             return "\n\n".join([*(turn.content for turn in turns), begun])
@@ -135,6 +131,10 @@ class LocalTextModel:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+
+def _begun(messages: Sequence[Message]) -> str:
+    return messages[-1].content if messages[-1].role == "assistant" else ""
 
 
 def _has_bfloat16() -> bool:

@@ -36,11 +36,6 @@ class Prompt:
         """Names of the gaps."""
         return frozenset(name for turn in self.turns for name in _FIELD.findall(turn.content))
 
-    @property
-    def begins_reply(self) -> bool:
-        """Whether the reply's first words are given."""
-        return self.turns[-1].role == "assistant"
-
     def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
         """Returns the turns with the gaps filled. Filled-in text is never itself searched for gaps."""
         return tuple(
@@ -117,10 +112,11 @@ class PromptedSummariser:
         return int(self._model.context_tokens * _WORDS_PER_TOKEN * _SOURCE_SHARE)
 
     def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
-        """Writes `n` summaries a text. Each includes the words the prompt began the reply with."""
+        """Writes `n` summaries a text."""
         requests = [
             TextRequest(
                 messages=self._prompt.fill({"text": text}),
+                content="private",
                 max_tokens=self._max_tokens,
                 temperature=self._sampling.temperature,
                 top_k=self._sampling.top_k,
@@ -130,6 +126,5 @@ class PromptedSummariser:
             for text, seed in zip(texts, seeds, strict=True)
             for i in range(n)
         ]
-        begin = self._prompt.turns[-1].content if self._prompt.begins_reply else ""
-        replies = [replace(reply, text=begin + reply.text) for reply in self._model.complete(requests)]
+        replies = self._model.complete(requests)
         return [replies[i * n : (i + 1) * n] for i in range(len(texts))]

@@ -101,7 +101,7 @@ class _Chunks:
             if stored is None:
                 replies = call(chunk)
                 self._store.put(key, [[asdict(reply) for reply in group] for group in replies])
-                n_new = sum(reply.n_tokens for group in replies for reply in group)
+                n_new = sum(reply.n_tokens or 0 for group in replies for reply in group)
             else:
                 replies = [[Completion(**reply) for reply in group] for group in stored]
             results += replies
@@ -144,10 +144,6 @@ class StoredTextModel:
         """Names the stage that the next calls belong to; shown with the progress."""
         self._chunks.stage = stage
         return self
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Counts tokens with the wrapped model."""
-        return self._model.count_tokens(texts)
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes chunk by chunk, reporting after each."""

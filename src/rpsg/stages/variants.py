@@ -9,7 +9,7 @@ from rpsg.config import WriteConfig
 from rpsg.llm.prompting import PromptName, load_lines, load_prompt
 from rpsg.rng import Streams
 from rpsg.text import MIN_WORDS, flaw_of, strip_wrapping, trim_to_sentences
-from rpsg.types import Embedder, Labels, PrivateVariant, TextModel, TextRequest
+from rpsg.types import Content, Embedder, Labels, PrivateVariant, TextModel, TextRequest
 
 # Tokens to a word of English, with room for the sentence that will be trimmed away.
 _TOKENS_PER_WORD = 1.45
@@ -28,6 +28,7 @@ class Source:
         labels: the seed's labels.
         tone: positive, negative or neutral.
         n_words: length of the seed in words.
+        content: what `text` is.
     """
 
     source_id: str
@@ -37,6 +38,7 @@ class Source:
     labels: Labels
     tone: str
     n_words: int
+    content: Content
 
 
 def vary(
@@ -112,20 +114,23 @@ def write_texts(
     """
     n_drafts = 1 if prompt == "public" else config.n_drafts
     jobs = [(source, i) for source in sources for i in range(n_each)]
-    asked = [
-        request
-        for source, i in jobs
-        for request in _ask(source, streams.get(round_name, source.source_id, i), config, prompt, n_drafts)
-    ]
-    replies = model.complete([request for _, request in asked])
-    texts = [tidy(begin + reply.text) for (begin, _), reply in zip(asked, replies, strict=True)]
+    replies = model.complete(
+        [
+            request
+            for source, i in jobs
+            for request in _ask(
+                source, streams.get(round_name, source.source_id, i), config, prompt, n_drafts
+            )
+        ]
+    )
+    texts = [tidy(reply.text) for reply in replies]
     drafts = [texts[start : start + n_drafts] for start in range(0, len(texts), n_drafts)]
     return _nearest_drafts([source.summary for source, _ in jobs], drafts, embedder)
 
 
 def _ask(
     source: Source, rng: np.random.Generator, config: WriteConfig, prompt: PromptName, n_drafts: int
-) -> list[tuple[str, TextRequest]]:
+) -> list[TextRequest]:
     # The drafts of a text share their prompt, which the decoder then reads once.
     template = load_prompt(config.prompt, prompt)
     openers = load_lines(config.prompt, "openers.txt")
@@ -135,13 +140,13 @@ def _ask(
     )
     request = TextRequest(
         messages=messages,
+        content=source.content,
         max_tokens=int(n_words * _TOKENS_PER_WORD) + 16,
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
     )
-    begin = messages[-1].content if template.begins_reply else ""
-    return [(begin, replace(request, seed=int(rng.integers(2**62)))) for _ in range(n_drafts)]
+    return [replace(request, seed=int(rng.integers(2**62))) for _ in range(n_drafts)]
 
 
 def _nearest_drafts(
