@@ -65,7 +65,7 @@ def public_texts(config: RunConfig, seeds: Sequence[str]) -> list[str]:
     """Writes as many texts as there are seeds with the same model, from public prompts and lengths only."""
     wanted, found = len(seeds), []
     model = registry.text_model(config.models.write, dtype="auto", threads=None)
-    for attempt in range(4):
+    for attempt in range(16):
         sources = [
             Source(
                 source_id=f"public{attempt}.{i}",
