@@ -1,9 +1,8 @@
 """`guarantee: end-to-end`: what is released is a function of ledger outputs and public inputs."""
 
 import json
-import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -237,10 +236,17 @@ class RecordingServer:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 bodies.append(f"{self.path} {self.headers} {body}")
                 asked = json.loads(body)
-                messages = tuple(Message(**turn) for turn in asked.pop("messages"))
-                (reply,) = FakeTextModel().complete([TextRequest(messages=messages, **asked)])
-                payload = json.dumps(asdict(reply)).encode()
+                request = TextRequest(
+                    messages=tuple(Message(**turn) for turn in asked["messages"]),
+                    content="released",
+                    max_tokens=asked["max_tokens"],
+                    seed=asked["seed"],
+                )
+                (reply,) = FakeTextModel().complete([request])
+                message = {"role": "assistant", "content": reply.text}
+                payload = json.dumps({"choices": [{"finish_reason": "stop", "message": message}]}).encode()
                 self.send_response(200)
+                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
@@ -249,7 +255,7 @@ class RecordingServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1/chat"
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> "RecordingServer":
         Thread(target=self._server.serve_forever, daemon=True).start()
@@ -260,33 +266,19 @@ class RecordingServer:
         self._server.server_close()
 
 
-class HttpTextModel(FakeTextModel):
-    """A remote text model, one call a request."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(trust="remote")
-        self._url = url
-
-    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
-        found = []
-        for request in requests:
-            with urllib.request.urlopen(self._url, json.dumps(asdict(request)).encode()) as reply:
-                found.append(Completion(**json.loads(reply.read())))
-        return found
-
-
 @pytest.mark.parametrize("name", ["one round", "three rounds", "several topics", "public list"])
-def test_the_writing_model_may_be_remote_and_no_private_text_reaches_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_writing_model_may_be_remote_and_no_private_text_reaches_it(tmp_path: Path, name: str) -> None:
     texts = corpus(150)
     with RecordingServer() as server:
-        monkeypatch.setattr(registry, "text_model", lambda *_, **__: HttpTextModel(server.url))
-        run(config(tmp_path / "run", **SETTINGS[name]), texts)
+        settings = config(tmp_path / "run", **SETTINGS[name])
+        served = {"models": {"write": "own:fake"}, "endpoints": {"own": {"base_url": server.url}}}
+        values = settings.model_dump(exclude_unset=True)
+        values["models"] = {**values.get("models", {}), **served["models"]}
+        run(RunConfig.parse({**values, "endpoints": served["endpoints"]}), texts)
     private = WordRuns.build([item.text for item in texts.records], 6)
     assert len(server.bodies) >= 20
     assert not any(private.shared_with(body) for body in server.bodies)
-    assert "| write | fake | remote |" in (tmp_path / "run/release/privacy_card.md").read_text()
+    assert "| write | own:fake | remote |" in (tmp_path / "run/release/privacy_card.md").read_text()
 
 
 @pytest.mark.parametrize("missing", ["epsilon", "n", "n_units_bound"])

@@ -13,7 +13,8 @@
     │   ├── BadCompletion    the reply is not usable
     │   └── ModelUnavailable the model's files or server are not there
     ├── RunDirError          the run folder is not in the expected state
-    ├── RunInterrupted       the person pressed Ctrl-C; what was done is kept
+    ├── RunInterrupted       the run stopped before its end; what was done is kept
+    │   └── LimitReached     the next call might go over a limit on cost, tokens or time
     └── MissingExtra         an optional package is needed and not installed
 
 A message gives the name and value at fault, what is allowed, and what to do next. It holds ids and
@@ -75,7 +76,11 @@ class RunDirError(RpsgError):
 
 
 class RunInterrupted(RpsgError):
-    """The person stopped the run; everything finished so far is kept."""
+    """The run stopped before its end; everything finished so far is kept."""
+
+
+class LimitReached(RunInterrupted):
+    """The next call might go over a limit on cost, tokens or time."""
 
 
 class MissingExtra(RpsgError):

@@ -20,8 +20,8 @@ from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.llm.calls import CallStore
 from rpsg.llm.prompting import PromptName
-from rpsg.llm.wrappers import CallStore
 from rpsg.plan_keys import plan_keys
 from rpsg.public_file import LONGEST_WORD, PublicFile, PublicMaterial
 from rpsg.rng import Streams

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from rpsg.endpoints import NO_SERVERS, Serving, find_endpoint, split_name
 from rpsg.errors import ConfigError
 from rpsg.scores import Metric
 from rpsg.types import Embedder, PiiDetector, SentimentModel, Summariser, TextModel
@@ -26,15 +27,34 @@ BUILT_IN: dict[str, str] = {
 }
 
 
-def text_model(name: str, *, dtype: str = "auto", threads: int | None = None) -> TextModel:
-    """Loads a model that writes: an embedded one, a Hugging Face name, or a folder.
+def text_model(
+    name: str,
+    *,
+    dtype: str = "auto",
+    threads: int | None = None,
+    serving: Serving = NO_SERVERS,
+) -> TextModel:
+    """Loads a model that writes: an embedded one, a Hugging Face name, a folder, or one on a server.
+
+    Args:
+        name: what the configuration says; `<endpoint>:<model>` is on a server.
+        dtype: of the weights of a model in this process.
+        threads: of a model in this process.
+        serving: the configuration's servers.
 
     Raises:
         ModelUnavailable: its files are not there.
+        ConfigError: the name or its endpoint is unknown.
     """
     own = _find("text", name)
     if own is not None:
         return cast("TextModel", own())
+    endpoint = find_endpoint(name, serving.endpoints)
+    if endpoint is not None:
+        connect = _load("rpsg.llm.openai:OpenAITextModel")
+        allowed = serving.remote_content
+        return cast("TextModel", connect(name, endpoint, serving.calling, allowed=allowed))
+    name = name.removeprefix("local:")
     load = _load("rpsg.llm.local:LocalTextModel.load")
     return cast("TextModel", load(_resolve("text", name), name=_shown(name), dtype=dtype, threads=threads))
 
@@ -53,28 +73,39 @@ def is_summariser(name: str) -> bool:
     """Tells whether a name stands for an encoder-decoder model rather than a causal one."""
     if _find("summariser", name) is not None:
         return True
-    if _find("text", name) is not None:
+    if _find("text", name) is not None or split_name(name)[0] not in {"", "local"}:
         return False
+    name = name.removeprefix("local:")
     settings = json.loads((_resolve("text", name) / "config.json").read_text(encoding="utf-8"))
     return bool(settings.get("is_encoder_decoder", False))
 
 
-def embedder(name: str) -> Embedder:
+def embedder(name: str, *, serving: Serving = NO_SERVERS) -> Embedder:
     """Loads a sentence embedder."""
     own = _find("embedder", name)
     if own is not None:
         return cast("Embedder", own())
+    endpoint = find_endpoint(name, serving.endpoints)
+    if endpoint is not None:
+        return cast(
+            "Embedder", _load("rpsg.llm.openai_embed:OpenAIEmbedder")(name, endpoint, serving.calling)
+        )
+    name = name.removeprefix("local:")
     return cast(
         "Embedder",
         _load("rpsg.llm.embed:TransformerEmbedder.load")(_resolve("embedder", name), name=_shown(name)),
     )
 
 
-def sentiment_model(name: str) -> SentimentModel:
-    """Loads a sentiment classifier."""
+def sentiment_model(name: str, *, serving: Serving = NO_SERVERS) -> SentimentModel:
+    """Loads a sentiment classifier; a text model on a server is asked in words."""
     own = _find("sentiment", name)
     if own is not None:
         return cast("SentimentModel", own())
+    if find_endpoint(name, serving.endpoints) is not None:
+        model = text_model(name, serving=serving)
+        return cast("SentimentModel", _load("rpsg.llm.sentiment:PromptedSentiment")(model))
+    name = name.removeprefix("local:")
     return cast(
         "SentimentModel",
         _load("rpsg.llm.sentiment:TransformerSentiment.load")(_resolve("sentiment", name), name=_shown(name)),

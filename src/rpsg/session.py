@@ -3,22 +3,33 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from rpsg import registry
 from rpsg.config import RunConfig
+from rpsg.endpoints import FREE, Serving
+from rpsg.llm.calls import CallStore
+from rpsg.llm.meter import Meter, load_prices
 from rpsg.llm.prompting import PromptedSummariser, load_prompt
-from rpsg.llm.wrappers import CallStore, StoredSummariser, StoredTextModel, require_local
+from rpsg.llm.wrappers import (
+    CalledTextModel,
+    StagedTextModel,
+    StoredSummariser,
+    StoredTextModel,
+    require_local,
+)
 from rpsg.privacy.ledger import Ledger, Limit
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
 from rpsg.types import (
+    Content,
     Embedder,
     FloatArray,
     PiiDetector,
@@ -26,7 +37,9 @@ from rpsg.types import (
     Progress,
     Rejection,
     SentimentModel,
+    ServedTextModel,
     Summariser,
+    TextModel,
 )
 
 OnProgress = Callable[[Progress], None]
@@ -37,10 +50,24 @@ class Models:
     """One model a task."""
 
     summariser: Summariser | None
-    writer: StoredTextModel
+    writer: StagedTextModel
     embedder: Embedder
     sentiment: SentimentModel | None
     pii: PiiDetector | None
+    open: tuple["Closeable", ...] = ()
+
+    def close(self) -> None:
+        """Closes connections to servers."""
+        for item in self.open:
+            item.close()
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """Holds connections."""
+
+    def close(self) -> None:
+        """Closes them."""
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -51,6 +78,7 @@ class Session:
     folder: RunDir
     ledger: Ledger
     models: Models
+    store: CallStore
     streams: Streams
     on_progress: OnProgress
     counts: Counter[str] = field(default_factory=Counter)
@@ -125,15 +153,18 @@ def open_session(
     try:
         store = CallStore(folder.calls)
         try:
-            yield Session(
-                config=config,
-                folder=folder,
-                ledger=ledger,
-                models=load_models(config, store, partial(_count, counts, on_progress)),
-                streams=Streams(config.seed),
-                on_progress=on_progress,
-                counts=counts,
-            )
+            models = load_models(config, store, partial(_count, counts, on_progress))
+            with closing(models):
+                yield Session(
+                    config=config,
+                    folder=folder,
+                    ledger=ledger,
+                    models=models,
+                    store=store,
+                    streams=Streams(config.seed),
+                    on_progress=on_progress,
+                    counts=counts,
+                )
         finally:
             store.close()
     finally:
@@ -149,39 +180,73 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
     """
     names, generation = config.models, config.generation
     settings = f"{generation.dtype}/{generation.threads}"
-    size = generation.chunk_size
-    wrap = partial(StoredTextModel, store=store, chunk_size=size, settings=settings, on_progress=on_progress)
-    load = partial(registry.text_model, dtype=generation.dtype, threads=generation.threads)
+    serving = _serving(config)
+    meter = Meter(config.calling, load_prices(config.calling.prices), store.usage())
+    opened: list[Closeable] = []
+
+    def load(name: str) -> TextModel:
+        return registry.text_model(name, dtype=generation.dtype, threads=generation.threads, serving=serving)
+
+    def keep(model: TextModel, stage: str) -> StagedTextModel:
+        if isinstance(model, ServedTextModel):
+            opened.append(model)
+            return CalledTextModel(
+                model, store=store, stage=stage, settings="", meter=meter, on_progress=on_progress
+            )
+        return StoredTextModel(
+            model,
+            store=store,
+            stage=stage,
+            chunk_size=generation.chunk_size,
+            settings=settings,
+            on_progress=on_progress,
+        )
+
     writer = load(names.write)
     summariser: Summariser | None
     if config.guarantee == "end-to-end":
         # Nothing is summarised, and the writer reads ledger outputs only: it may be remote.
         summariser = None
     elif registry.is_summariser(names.abstract):
-        model = registry.summariser(names.abstract, max_tokens=config.abstract.max_tokens)
         summariser = StoredSummariser(
-            model, store, chunk_size=size, settings=settings, on_progress=on_progress
+            registry.summariser(names.abstract, max_tokens=config.abstract.max_tokens),
+            store,
+            chunk_size=generation.chunk_size,
+            settings=settings,
+            on_progress=on_progress,
         )
     else:
-        reader = writer if names.abstract == names.write else load(names.abstract)
         summariser = PromptedSummariser(
-            wrap(reader, stage="abstract"),
+            keep(writer if names.abstract == names.write else load(names.abstract), "abstract"),
             load_prompt(config.abstract.prompt, "abstract"),
             sampling=config.abstract,
             max_tokens=config.abstract.max_tokens,
         )
     if summariser is not None:
-        require_local(writer.name, writer.trust, task="writing from summaries of private text")
         require_local(summariser.name, summariser.trust, task="abstraction")
-    embedder = registry.embedder(names.embed)
+        if not config.allow_remote_abstractions:
+            require_local(writer.name, writer.trust, task="writing from summaries of private text")
+    embedder = registry.embedder(names.embed, serving=serving)
     require_local(embedder.name, embedder.trust, task="embedding")
+    sentiment = registry.sentiment_model(names.sentiment, serving=serving) if names.sentiment else None
     return Models(
         summariser=summariser,
-        writer=wrap(writer, stage="write"),
+        writer=keep(writer, "write"),
         embedder=embedder,
-        sentiment=registry.sentiment_model(names.sentiment) if names.sentiment else None,
+        sentiment=sentiment,
         pii=registry.pii_detector(names.pii) if config.refine.pii.enabled else None,
+        open=(*opened, *_closeable(embedder, sentiment)),
     )
+
+
+def _closeable(*models: object) -> list[Closeable]:
+    return [model for model in models if isinstance(model, Closeable)]
+
+
+def _serving(config: RunConfig) -> Serving:
+    abstraction: frozenset[Content] = frozenset({"abstraction"})
+    may_leave = FREE | abstraction if config.allow_remote_abstractions else FREE
+    return Serving(endpoints=config.endpoints, calling=config.calling, remote_content=may_leave)
 
 
 def _count(counts: Counter[str], on_progress: OnProgress, step: Progress) -> None:

@@ -188,6 +188,7 @@ class Progress:
         n_tokens: tokens written by the stage's models so far, without what was read back.
         n_new: tokens written since the last report.
         seconds: since the stage's models began.
+        cost: US dollars that the run's calls have cost so far; None for models of one's own.
     """
 
     stage: str
@@ -196,6 +197,7 @@ class Progress:
     n_tokens: int = 0
     n_new: int = 0
     seconds: float = 0.0
+    cost: float | None = None
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -286,6 +288,37 @@ class TextModel(Protocol):
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Returns one completion a request, in order."""
+
+
+class CallSink(Protocol):
+    """Is told of every call to a server while it is made; see `ServedTextModel`."""
+
+    def begin(self, index: int) -> None:
+        """Is called before a request is taken up; an exception ends the run after calls under way."""
+
+    def sending(self, index: int, host: str, n_bytes: int) -> None:
+        """Is called before each try, with the length of the prompt."""
+
+    def end(self, index: int, reply: Completion | None) -> None:
+        """Is called when a request was answered, or given up by an exception."""
+
+    async def keep(self, index: int, reply: Completion) -> None:
+        """Returns when the reply is on file."""
+
+    def flush(self) -> None:
+        """Is called when no call is under way any more."""
+
+
+@runtime_checkable
+class ServedTextModel(TextModel, Protocol):
+    """A text model on a server, whose calls cost money and are kept one by one."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]: ...
+    def complete_each(self, requests: Sequence[TextRequest], sink: CallSink) -> None:
+        """Completes requests in any order and hands each reply to the sink."""
+
+    def close(self) -> None: ...
 
 
 @runtime_checkable

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from rpsg.errors import PrivateDataError
+from rpsg.llm.calls import CallStore
 from rpsg.llm.fake import FakeTextModel
-from rpsg.llm.wrappers import CallStore, StoredTextModel, require_local
+from rpsg.llm.wrappers import StoredTextModel, require_local
 from rpsg.types import Completion, Message, Progress, TextRequest
 
 

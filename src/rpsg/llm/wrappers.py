@@ -1,19 +1,25 @@
-"""Model wrappers: the store of finished calls, and the guard on private text."""
+"""Model wrappers: finished calls are kept, progress is told, private text is guarded."""
 
-import hashlib
-import json
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
-from rpsg.errors import PrivateDataError, RunDirError
-from rpsg.types import Completion, Progress, Summariser, TextModel, TextRequest, Trust
+from rpsg.errors import PrivateDataError
+from rpsg.llm.calls import Call, CallStore, GroupCommit, Sending, call_key, key_of
+from rpsg.llm.meter import Meter
+from rpsg.types import Completion, Progress, ServedTextModel, Summariser, TextModel, TextRequest, Trust
 
 OnProgress = Callable[[Progress], None]
 Item = TypeVar("Item")
+_REPORT_SECONDS = 0.2
+
+
+class StagedTextModel(TextModel, Protocol):
+    """A text model whose calls are kept and counted by stage."""
+
+    def at(self, stage: str) -> "StagedTextModel":
+        """Names the stage that the next calls belong to."""
 
 
 def require_local(name: str, trust: Trust, *, task: str) -> None:
@@ -24,52 +30,6 @@ def require_local(name: str, trust: Trust, *, task: str) -> None:
     """
     if trust != "local":
         raise PrivateDataError(f"{task} reads private text, so its model must be local; {name!r} is remote")
-
-
-class CallStore:
-    """Finished chunks of model calls, in the run folder only.
-
-    A chunk is stored in one transaction when all its replies are there, so a run that was stopped
-    goes on where it was and writes the same bytes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS chunks (key TEXT PRIMARY KEY, replies TEXT NOT NULL)"
-            )
-        except (sqlite3.Error, OSError) as error:
-            raise RunDirError(f"cannot open the store of model calls {path}: {error}") from None
-        self.n_found = 0
-
-    def get(self, key: str) -> list[list[dict[str, Any]]] | None:
-        """Returns the stored replies, or nothing."""
-        row = self._db.execute("SELECT replies FROM chunks WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        self.n_found += 1
-        replies: list[list[dict[str, Any]]] = json.loads(row[0])
-        return replies
-
-    def put(self, key: str, replies: Sequence[object]) -> None:
-        """Stores a chunk.
-
-        Raises:
-            RunDirError: the disk is full or the file cannot be written.
-        """
-        try:
-            self._db.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?)", (key, json.dumps(replies)))
-        except sqlite3.Error as error:
-            raise RunDirError(
-                f"cannot store finished model calls ({error}); free some space, then resume the run"
-            ) from None
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
 
 
 class _Chunks:
@@ -95,12 +55,12 @@ class _Chunks:
         n_tokens, started = 0, time.monotonic()
         for start in range(0, len(items), self._chunk_size):
             chunk = items[start : start + self._chunk_size]
-            key = _key(name, self._settings, chunk)
-            stored = self._store.get(key)
+            key = _chunk_key(name, self._settings, chunk)
+            stored = self._store.get_chunk(key)
             n_new = 0
             if stored is None:
                 replies = call(chunk)
-                self._store.put(key, [[asdict(reply) for reply in group] for group in replies])
+                self._store.put_chunk(key, [[asdict(reply) for reply in group] for group in replies])
                 n_new = sum(reply.n_tokens or 0 for group in replies for reply in group)
             else:
                 replies = [[Completion(**reply) for reply in group] for group in stored]
@@ -178,7 +138,114 @@ class StoredSummariser:
         )
 
 
-def _key(model: str, settings: str, items: Sequence[object]) -> str:
+class CalledTextModel:
+    """A text model on a server: each finished call is kept, and none is made twice.
+
+    Raises:
+        LimitReached: the next call might go over a limit on cost, tokens or time.
+    """
+
+    def __init__(
+        self,
+        model: ServedTextModel,
+        *,
+        store: CallStore,
+        stage: str,
+        settings: str,
+        meter: Meter,
+        on_progress: OnProgress,
+    ) -> None:
+        self._model = model
+        self._store = store
+        self._stage = stage
+        self._settings = settings
+        self._meter = meter
+        self._on_progress = on_progress
+        self.name = model.name
+        self.trust: Trust = model.trust
+        self.hosts = model.hosts
+        self.context_tokens = model.context_tokens
+        meter.check_priced(model.name)
+
+    def at(self, stage: str) -> "CalledTextModel":
+        """Names the stage that the next calls belong to; shown with the progress."""
+        self._stage = stage
+        return self
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        """Completes what is not on file yet, reporting as replies come in."""
+        keys = [call_key(self.name, self._settings, request) for request in requests]
+        found = self._store.find(keys)
+        waiting = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
+        sink = _Sink(self, list(waiting), list(waiting.values()), found, n_all=len(set(keys)))
+        sink.report(always=True)
+        if waiting:
+            self._model.complete_each(list(waiting.values()), sink)
+            sink.report(always=True)
+        return [found[key] for key in keys]
+
+
+class _Sink:
+    """Takes the replies of one list of requests."""
+
+    def __init__(
+        self,
+        owner: CalledTextModel,
+        keys: Sequence[str],
+        requests: Sequence[TextRequest],
+        found: dict[str, Completion],
+        *,
+        n_all: int,
+    ) -> None:
+        self._owner = owner
+        self._keys = keys
+        self._requests = requests
+        self._found = found
+        self._n_all = n_all
+        self._commit = GroupCommit(owner._store)
+        self._started = self._reported = time.monotonic()
+        self._n_tokens = self._n_new = 0
+
+    def begin(self, index: int) -> None:
+        self._owner._meter.begin(self._owner.name, self._requests[index])
+
+    def sending(self, index: int, host: str, n_bytes: int) -> None:
+        content = self._requests[index].content
+        self._commit.sending(Sending(host=host, model=self._owner.name, content=content, n_bytes=n_bytes))
+
+    def end(self, index: int, reply: Completion | None) -> None:
+        self._owner._meter.end(self._owner.name, self._requests[index], reply)
+
+    async def keep(self, index: int, reply: Completion) -> None:
+        key = self._keys[index]
+        await self._commit.add(Call(key=key, stage=self._owner._stage, model=self._owner.name, reply=reply))
+        self._found[key] = reply
+        self._n_new += reply.n_tokens or 0
+        self.report()
+
+    def flush(self) -> None:
+        self._commit.flush()
+
+    def report(self, *, always: bool = False) -> None:
+        now = time.monotonic()
+        if not always and now - self._reported < _REPORT_SECONDS:
+            return
+        self._reported = now
+        self._n_tokens += self._n_new
+        self._owner._on_progress(
+            Progress(
+                stage=self._owner._stage,
+                done=len(self._found),
+                total=self._n_all,
+                n_tokens=self._n_tokens,
+                n_new=self._n_new,
+                seconds=now - self._started,
+                cost=self._owner._meter.cost_so_far(self._owner.name),
+            )
+        )
+        self._n_new = 0
+
+
+def _chunk_key(model: str, settings: str, items: Sequence[object]) -> str:
     plain = [asdict(item) if isinstance(item, TextRequest) else item for item in items]
-    text = json.dumps([model, settings, plain], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return key_of([model, settings, plain])

@@ -1,0 +1,169 @@
+"""Model servers: where they are, whose they are, how they may be called.
+
+A model is named `<endpoint>:<model>`, for example `openai:gpt-4o-mini` or `vllm:Qwen/Qwen2.5-7B-Instruct`.
+Endpoints that many people have are known; others, and changes to these, stand in the configuration.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from rpsg.errors import ConfigError
+from rpsg.types import Content, Trust
+
+Count = Annotated[int, Field(ge=1)]
+# One value may be written without a list.
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
+# Names of models begin so without being on a server.
+IN_PROCESS = ("local", "llamacpp")
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class EndpointConfig(Section):
+    """A server that speaks the OpenAI interface."""
+
+    api: Literal["openai", "azure"] = "openai"
+    base_url: Names = Field((), description="several servers of the same model are used at once")
+    api_key_env: Names = Field((), description="NAMES of environment variables with keys; none is fine")
+    api_version: str | None = Field(None, description="Azure only")
+    trust: Trust = Field("remote", description="local: you trust it with private text")
+    top_k: bool = Field(False, description="whether the server knows top_k")
+    reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="room for a reasoning model's thoughts, which are not part of the text"
+    )
+    context_tokens: Count = 8192
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    patience_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        180.0, description="a run stops when no call has succeeded for so long"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(
+                    "base_url must begin with http:// or https:// and name a host, for example "
+                    "http://127.0.0.1:8000/v1"
+                )
+            if parts.username or parts.password or parts.query:
+                raise ValueError(
+                    "base_url must hold no key and no query: put the key into an environment variable and "
+                    "name it in api_key_env"
+                )
+        return urls
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Host names of the servers."""
+        return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in self.base_url))
+
+    def read_keys(self) -> list[str]:
+        """Reads the keys from the environment; one empty key for a server that wants none.
+
+        Raises:
+            ConfigError: a variable is not set.
+        """
+        missing = [name for name in self.api_key_env if not os.environ.get(name)]
+        if missing:
+            raise ConfigError(
+                f"the environment variable {missing[0]} is not set; set it to the key of the model server"
+            )
+        return [os.environ[name] for name in self.api_key_env] or [""]
+
+
+class CallingConfig(Section):
+    """How servers are called and when to stop. None of it changes a text, so it may differ on resume."""
+
+    max_concurrency: Count = Field(64, description="most calls at once, a server and key")
+    requests_per_minute: Count | None = Field(None, description="what your account allows")
+    tokens_per_minute: Count | None = Field(None, description="what your account allows")
+    max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="US dollars; the run stops before it would cost more"
+    )
+    max_tokens: Count | None = Field(None, description="prompts and replies; the run stops before")
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="the run stops calling after so long"
+    )
+    prices: str | None = Field(None, description="your own price table; see docs/models.md")
+
+
+BUILT_IN: Mapping[str, EndpointConfig] = {
+    "openai": EndpointConfig(base_url=("https://api.openai.com/v1",), api_key_env=("OPENAI_API_KEY",)),
+    "azure": EndpointConfig(api="azure", api_key_env=("AZURE_OPENAI_API_KEY",), api_version="2024-10-21"),
+    "deepseek": EndpointConfig(
+        base_url=("https://api.deepseek.com/v1",), api_key_env=("DEEPSEEK_API_KEY",), reasoning_tokens=4096
+    ),
+    "vllm": EndpointConfig(base_url=("http://127.0.0.1:8000/v1",), top_k=True),
+    "llama-server": EndpointConfig(base_url=("http://127.0.0.1:8080/v1",), top_k=True),
+    "ollama": EndpointConfig(base_url=("http://127.0.0.1:11434/v1",)),
+    "lmstudio": EndpointConfig(base_url=("http://127.0.0.1:1234/v1",)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """The servers of a configuration, and what a remote one may be sent.
+
+    Attributes:
+        endpoints: by name.
+        calling: how they are called.
+        remote_content: the kinds of content that may leave the machine.
+    """
+
+    endpoints: Mapping[str, EndpointConfig]
+    calling: CallingConfig
+    remote_content: frozenset[Content]
+
+
+# What a remote model may read without being allowed to.
+FREE: frozenset[Content] = frozenset({"public", "released"})
+NO_SERVERS = Serving(endpoints={}, calling=CallingConfig(), remote_content=FREE)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Splits a model's name into its endpoint, empty for one without, and the rest."""
+    prefix, colon, rest = name.partition(":")
+    return (prefix, rest) if colon else ("", name)
+
+
+def find_endpoint(name: str, own: Mapping[str, EndpointConfig]) -> EndpointConfig | None:
+    """Returns the endpoint that a model's name begins with; None for a model in this process.
+
+    Settings of the user's own override those of a known endpoint. A known endpoint's key is not sent to a
+    server that the user put in its place.
+
+    Raises:
+        ConfigError: the endpoint is unknown, or where it is was not said.
+    """
+    prefix, rest = split_name(name)
+    if not prefix or prefix in IN_PROCESS:
+        return None
+    if prefix not in BUILT_IN and prefix not in own:
+        known = sorted({*BUILT_IN, *own, *IN_PROCESS})
+        near = difflib.get_close_matches(prefix, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise ConfigError(f"model {name!r}: there is no endpoint {prefix!r}; {hint}")
+    if not rest:
+        raise ConfigError(f"model {name!r}: write the model's name after the colon")
+    base = BUILT_IN.get(prefix, EndpointConfig()).model_dump()
+    given = own[prefix].model_dump(exclude_unset=True) if prefix in own else {}
+    if "base_url" in given:
+        base["api_key_env"] = ()
+    endpoint = EndpointConfig(**{**base, **given})
+    if not endpoint.base_url:
+        raise ConfigError(f"endpoint {prefix!r}: set endpoints.{prefix}.base_url")
+    return endpoint

@@ -1,0 +1,213 @@
+"""Calling servers that may be busy, broken or slow: how many at once, when again, when to give up.
+
+A server says 429 when it has too much to do. The number of calls at once doubles until the first 429, then
+grows by one a round and shrinks by a fifth with each round that saw a 429 (additive increase,
+multiplicative decrease). Errors of the server and of the network are tried again after growing pauses;
+nothing is tried for ever, and a run ends with a message when nothing has worked for a while.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aiolimiter import AsyncLimiter
+
+from rpsg.errors import ModelBusy
+
+Answer = TypeVar("Answer")
+# Tries of one call that a server or the network failed.
+ATTEMPTS = 6
+_FIRST_CALLS = 4.0
+_DECREASE = 0.8
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# A server that fails this often in a row is taken to be down once the patience is over.
+_FAILURES_TO_STOP = 8
+
+
+class Throttled(Exception):
+    """The server has too much to do. `pause` is what it asked for, in seconds."""
+
+    def __init__(self, pause: float | None) -> None:
+        super().__init__("throttled")
+        self.pause = pause
+
+
+class Failed(Exception):
+    """A try failed in a way that may pass. `reason` is fit to be shown: it holds nothing of a text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AdaptiveLimit:
+    """How many calls one server and key gets at once."""
+
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = float(most)
+        self._limit = min(_FIRST_CALLS, self._most)
+        self._is_growing_fast = True
+        self._clock = clock
+        self._paused_until = 0.0
+        self._cut_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.in_flight = 0
+
+    @property
+    def load(self) -> float:
+        """The share of what is allowed that is in use; over 1 during a pause."""
+        paused = 2.0 if self._clock() < self._paused_until else 0.0
+        return self.in_flight / self._limit + paused
+
+    async def acquire(self) -> float:
+        """Waits for a place; returns the time at which the call starts."""
+        while self.in_flight >= int(self._limit) or self._clock() < self._paused_until:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(place)
+            await place
+        self.in_flight += 1
+        return self._clock()
+
+    def release(self) -> None:
+        """Gives a place back."""
+        self.in_flight -= 1
+        self._wake()
+
+    def succeeded(self) -> None:
+        """Notes a call that the server had room for."""
+        self._limit = min(self._most, self._limit + (1 if self._is_growing_fast else 1 / self._limit))
+
+    def throttled(self, started: float, pause: float | None) -> None:
+        """Notes a 429; those of calls that were under way together count once."""
+        now = self._clock()
+        self._is_growing_fast = False
+        if started >= self._cut_at:
+            self._limit = max(1.0, self._limit * _DECREASE)
+            self._cut_at = now
+        if pause is not None and now + pause > self._paused_until:
+            self._paused_until = now + pause
+            asyncio.get_running_loop().call_later(pause, self._wake)
+
+    def _wake(self) -> None:
+        n_free = int(self._limit) - self.in_flight
+        while self._waiting and n_free > 0:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                n_free -= 1
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Ends a run whose server is down: nothing has worked for `patience` seconds."""
+
+    patience: float
+    clock: Callable[[], float] = time.monotonic
+    n_failures: int = 0
+    last_success: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_success = self.clock()
+
+    def succeeded(self) -> None:
+        """Notes that the server works."""
+        self.n_failures, self.last_success = 0, self.clock()
+
+    def failed(self, reason: str) -> None:
+        """Notes a failure.
+
+        Raises:
+            ModelBusy: the server is taken to be down.
+        """
+        self.n_failures += 1
+        silent = self.clock() - self.last_success
+        if self.n_failures >= _FAILURES_TO_STOP and silent >= self.patience:
+            raise ModelBusy(
+                f"the model server has not answered for {silent:.0f} s ({self.n_failures} failures in a row, "
+                f"the last: {reason}). Every finished call is kept; resume the run when the server works"
+            )
+
+
+class Lane:
+    """One server and key: its share of the calls and the budgets of its account."""
+
+    def __init__(
+        self, *, max_concurrency: int, requests_per_minute: int | None, tokens_per_minute: int | None
+    ) -> None:
+        self.limit = AdaptiveLimit(max_concurrency)
+        self._requests = _budget(requests_per_minute)
+        self._tokens = _budget(tokens_per_minute)
+
+    async def acquire(self, n_tokens: int) -> float:
+        """Waits for a place and for the account's budgets; returns when the call starts."""
+        if self._requests is not None:
+            await self._requests.acquire()
+        if self._tokens is not None:
+            await self._tokens.acquire(min(n_tokens, self._tokens.max_rate))
+        return await self.limit.acquire()
+
+
+def _budget(per_minute: int | None) -> AsyncLimiter | None:
+    # Spread over the minute: servers count in shorter windows too.
+    if per_minute is None:
+        return None
+    window = max(1.0, 60.0 / per_minute)
+    return AsyncLimiter(per_minute * window / 60.0, window)
+
+
+async def call_with_patience(
+    attempt: Callable[[int, int], Awaitable[Answer]],
+    *,
+    lanes: Sequence[Lane],
+    breaker: Breaker,
+    n_tokens: int,
+    give_up: Callable[[str], Answer],
+) -> Answer:
+    """Calls one of several servers until it answers.
+
+    Args:
+        attempt: makes the call; given the number of the lane and of the try. Raises `Throttled` or `Failed`
+            when it may be tried again.
+        lanes: the servers; the least busy one is taken.
+        breaker: shared by all calls.
+        n_tokens: estimate of the call's size, for budgets.
+        give_up: makes the answer of a call that failed `ATTEMPTS` times.
+
+    Raises:
+        ModelBusy: no call has succeeded for too long.
+    """
+    n_failed = n_throttled = 0
+    while True:
+        number = min(range(len(lanes)), key=lambda i: lanes[i].limit.load)
+        lane = lanes[number]
+        started = await lane.acquire(n_tokens)
+        try:
+            answer = await attempt(number, n_failed)
+        except Throttled as error:
+            n_throttled += 1
+            lane.limit.throttled(started, error.pause)
+            breaker.failed("429 too many requests")
+            pause = 0.0 if error.pause is not None else _pause(n_throttled)
+        except Failed as error:
+            n_failed += 1
+            breaker.failed(error.reason)
+            if n_failed >= ATTEMPTS:
+                return give_up(error.reason)
+            pause = _pause(n_failed)
+        else:
+            lane.limit.succeeded()
+            breaker.succeeded()
+            return answer
+        finally:
+            lane.limit.release()
+        await asyncio.sleep(pause)
+
+
+def _pause(n_failures: int) -> float:
+    # Full jitter: calls that failed together do not come back together.
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (n_failures - 1))
+    return random.uniform(0.1, 1.0) * longest

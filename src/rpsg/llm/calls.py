@@ -1,0 +1,267 @@
+"""Finished model calls, in the run folder only: `private/calls.sqlite`.
+
+The file is only ever added to. What is in it is never asked for again, so a run that was stopped goes on
+where it was and writes the same bytes. Prompts are kept as hashes, replies as they are.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rpsg.errors import RunDirError
+from rpsg.types import Completion, Content, TextRequest
+
+# A reply waits at most so long to be written together with others; fewer writes, and still within reach of
+# a kill for no longer than this.
+COMMIT_SECONDS = 0.01
+# How often a commit also waits for the disk, which a power cut would otherwise rob of what came since.
+SYNC_SECONDS = 0.5
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS chunks (key TEXT PRIMARY KEY, replies TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, time REAL NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
+    prompt_tokens INTEGER, tokens INTEGER, reason TEXT NOT NULL, reply TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS calls_by_key ON calls (key);
+CREATE TABLE IF NOT EXISTS sent (time REAL NOT NULL, host TEXT NOT NULL, model TEXT NOT NULL,
+    content TEXT NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, id TEXT NOT NULL, host TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What calls used, as servers reported it.
+
+    Attributes:
+        model: its name.
+        n_calls: finished calls.
+        n_silent: those of them whose usage the server did not report.
+        n_prompt_tokens: read, where reported.
+        n_tokens: written, where reported.
+    """
+
+    model: str
+    n_calls: int
+    n_silent: int
+    n_prompt_tokens: int
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """How often one kind of content went to one host, failed attempts included."""
+
+    host: str
+    model: str
+    content: Content
+    n: int
+    n_bytes: int
+
+
+class CallStore:
+    """The file of finished calls; for its owner's eyes only.
+
+    Raises:
+        RunDirError: the file cannot be opened, or the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # Used by the thread that runs the calls while the one that asked for them waits.
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise RunDirError(f"cannot open the store of model calls {path}: {error}") from None
+        self._synced = 0.0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    # --- whole chunks of a model in this process -----------------------------------------------------
+
+    def get_chunk(self, key: str) -> list[list[dict[str, Any]]] | None:
+        """Returns the stored replies of a chunk, or nothing."""
+        row = self._db.execute("SELECT replies FROM chunks WHERE key = ?", (key,)).fetchone()
+        replies: list[list[dict[str, Any]]] | None = json.loads(row[0]) if row else None
+        return replies
+
+    def put_chunk(self, key: str, replies: Sequence[object]) -> None:
+        """Stores a chunk and waits for the disk."""
+        self._write([("INSERT OR REPLACE INTO chunks VALUES (?, ?)", (key, json.dumps(replies)))], sync=True)
+
+    # --- single calls of a server --------------------------------------------------------------------
+
+    def find(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """Returns the stored replies of these calls."""
+        found: dict[str, Completion] = {}
+        for start in range(0, len(keys), 500):
+            part = list(keys[start : start + 500])
+            marks = ",".join("?" * len(part))
+            # The first reply that was stored is the one that was used.
+            rows = self._db.execute(
+                f"SELECT key, reply FROM calls WHERE key IN ({marks}) ORDER BY id DESC", part
+            )
+            found.update({key: Completion(**json.loads(reply)) for key, reply in rows})
+        return found
+
+    def usage(self) -> list[Usage]:
+        """Sums what the run's calls used so far, a model."""
+        rows = self._db.execute(
+            "SELECT model, COUNT(*), SUM(prompt_tokens IS NULL OR tokens IS NULL), "
+            "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) FROM calls GROUP BY model"
+        )
+        return [
+            Usage(model=model, n_calls=calls, n_silent=silent, n_prompt_tokens=read, n_tokens=written)
+            for model, calls, silent, read, written in rows
+        ]
+
+    def sent(self) -> list[Sent]:
+        """Sums what was sent where."""
+        rows = self._db.execute(
+            "SELECT host, model, content, COUNT(*), SUM(bytes) FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        return [Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_bytes=row[4]) for row in rows]
+
+    def reasons(self) -> dict[str, int]:
+        """Counts the rejected replies, a reason."""
+        rows = self._db.execute("SELECT reason, COUNT(*) FROM calls WHERE reason <> '' GROUP BY reason")
+        return dict(rows.fetchall())
+
+    def batch(self, key: str) -> str | None:
+        """Returns the server's id of a batch that was handed in."""
+        row = self._db.execute("SELECT id FROM batches WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def put_batch(self, key: str, batch_id: str, host: str) -> None:
+        """Notes a batch as soon as the server has it."""
+        self._write([("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (key, batch_id, host))], sync=True)
+
+    def write_calls(self, calls: Sequence["Call"], sent: Sequence["Sending"]) -> None:
+        """Stores finished calls and what was sent, in one transaction."""
+        sync = time.monotonic() - self._synced > SYNC_SECONDS
+        self._write(
+            [(_INSERT_CALL, call.row()) for call in calls] + [(_INSERT_SENT, item.row()) for item in sent],
+            sync=sync,
+        )
+
+    def _write(self, statements: Sequence[tuple[str, tuple[object, ...]]], *, sync: bool) -> None:
+        try:
+            self._db.execute("BEGIN")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+            if sync:
+                self._sync()
+        except (sqlite3.Error, OSError) as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise RunDirError(
+                f"cannot store finished model calls ({error}); free some space, then resume the run"
+            ) from None
+
+    def _sync(self) -> None:
+        # A committed transaction is safe from a kill; only the disk's own cache may still lose it.
+        handle = os.open(f"{self._path}-wal", os.O_RDONLY)
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+        self._synced = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One finished call."""
+
+    key: str
+    stage: str
+    model: str
+    reply: Completion
+
+    def row(self) -> tuple[object, ...]:
+        """Returns the columns of table `calls`."""
+        reply = self.reply
+        text = json.dumps(asdict(reply), ensure_ascii=False)
+        used = (reply.n_prompt_tokens, reply.n_tokens)
+        return (None, self.key, time.time(), self.stage, self.model, *used, reply.reason, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """One request that left this process."""
+
+    host: str
+    model: str
+    content: Content
+    n_bytes: int
+
+    def row(self) -> tuple[object, ...]:
+        """Returns the columns of table `sent`."""
+        return (time.time(), self.host, self.model, self.content, self.n_bytes)
+
+
+_INSERT_CALL = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_SENT = "INSERT INTO sent VALUES (?, ?, ?, ?, ?)"
+
+
+class GroupCommit:
+    """Writes the calls that finish within a few milliseconds of each other in one transaction."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self._calls: list[Call] = []
+        self._sent: list[Sending] = []
+        self._done: asyncio.Future[None] | None = None
+
+    def sending(self, item: Sending) -> None:
+        """Notes a request; written with the next calls."""
+        self._sent.append(item)
+
+    async def add(self, call: Call) -> None:
+        """Returns when the call is on file."""
+        loop = asyncio.get_running_loop()
+        self._calls.append(call)
+        if self._done is None:
+            self._done = loop.create_future()
+            loop.call_later(COMMIT_SECONDS, self.flush)
+        await asyncio.shield(self._done)
+
+    def flush(self) -> None:
+        """Writes what is waiting."""
+        calls, sent, done = self._calls, self._sent, self._done
+        self._calls, self._sent, self._done = [], [], None
+        try:
+            if calls or sent:
+                self._store.write_calls(calls, sent)
+        except RunDirError as error:
+            if done is None:
+                raise
+            done.set_exception(error)
+        else:
+            if done is not None:
+                done.set_result(None)
+
+
+def call_key(model: str, settings: str, request: TextRequest) -> str:
+    """Returns what a call is found by: a hash of the model, its settings and the whole request."""
+    return key_of([model, settings, asdict(request)])
+
+
+def key_of(value: Sequence[object] | Mapping[str, object]) -> str:
+    """Hashes plain values."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    # Half a character pair, which a hostile text may hold, has no UTF-8 form of its own.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

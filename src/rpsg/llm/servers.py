@@ -1,0 +1,244 @@
+"""The servers of one endpoint and how they are called; see `rpsg.llm.calling` for when again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from rpsg.endpoints import CallingConfig, EndpointConfig
+from rpsg.errors import ModelBusy, ModelError, ModelUnavailable
+from rpsg.llm.background import BackgroundLoop
+from rpsg.llm.calling import Breaker, Failed, Lane, Throttled, call_with_patience
+from rpsg.types import CallSink, Completion
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+Answer = TypeVar("Answer")
+_REFUSALS_TO_STOP = 5
+
+
+class Servers:
+    """The servers and keys of one endpoint, and how they are called. Keys show nowhere."""
+
+    def __init__(self, model: str, endpoint: EndpointConfig, calling: CallingConfig) -> None:
+        self.model = model
+        self._endpoint = endpoint
+        self._pairs = [(url, key) for url in endpoint.base_url for key in endpoint.read_keys()]
+        self._calling = calling
+        self._clients: list[AsyncOpenAI] = []
+        self._lanes: list[Lane] = []
+        self._loop: BackgroundLoop | None = None
+        self._breaker = Breaker(endpoint.patience_seconds)
+        self._n_answers = self._n_refusals = 0
+        self._stopped: list[BaseException] = []
+
+    def __repr__(self) -> str:
+        return f"Servers({self.model!r}, {', '.join(self._endpoint.hosts)})"
+
+    def host(self, lane: int) -> str:
+        """Returns the host name behind a lane."""
+        return urlsplit(self._pairs[lane][0]).hostname or ""
+
+    def run(self, answer: Callable[[int], Any], n: int, sink: CallSink) -> None:
+        """Answers requests 0 to n - 1 and hands the replies to the sink."""
+        if not n:
+            return
+        if self._loop is None:
+            self._loop = BackgroundLoop()
+        self._loop.run(self._run_all(answer, n, sink))
+
+    def gather(self, jobs: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+        """Does all jobs, as many at once as the servers allow; the first error ends them."""
+        if self._loop is None:
+            self._loop = BackgroundLoop()
+
+        async def all_of_them() -> list[Answer]:
+            self._connect()
+            self._stopped = []
+            self._breaker.succeeded()
+            return list(await asyncio.gather(*jobs))
+
+        return self._loop.run(all_of_them())
+
+    async def _run_all(self, answer: Callable[[int], Any], n: int, sink: CallSink) -> None:
+        self._connect()
+        self._stopped = []
+        self._breaker.succeeded()
+        todo = iter(range(n))
+
+        async def work() -> None:
+            for i in todo:
+                try:
+                    if self._stopped:
+                        return
+                    sink.begin(i)
+                    reply: Completion | None = None
+                    try:
+                        reply = await answer(i)
+                    finally:
+                        sink.end(i, reply)
+                    if reply is not None:
+                        await sink.keep(i, reply)
+                except Exception as error:  # noqa: BLE001 (calls under way are paid for: they end first)
+                    self._stopped.append(error)
+
+        # Twice as many as may call at once: some are waiting for their reply to be on file.
+        n_workers = min(n, 2 * self._calling.max_concurrency * len(self._lanes))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(n_workers):
+                    group.create_task(work())
+        finally:
+            sink.flush()
+        if self._stopped:
+            raise self._stopped[0]
+
+    async def patiently(
+        self,
+        attempt: Callable[[int, int], Awaitable[Answer]],
+        *,
+        n_tokens: int,
+        give_up: Callable[[str], Answer],
+    ) -> Answer:
+        """Calls with retries; see `rpsg.llm.calling`."""
+
+        async def unless_stopped(lane: int, number: int) -> Answer:
+            if self._stopped:
+                raise self._stopped[0]
+            return await attempt(lane, number)
+
+        return await call_with_patience(
+            unless_stopped, lanes=self._lanes, breaker=self._breaker, n_tokens=n_tokens, give_up=give_up
+        )
+
+    async def ask(
+        self,
+        lane: int,
+        create: Callable[["AsyncOpenAI"], Awaitable[Answer]],
+        drop_unknown: Callable[[str | None], bool],
+        refused: Callable[[str], Answer],
+    ) -> Answer:
+        """Makes one try at one call and says in our own words what went wrong with it."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self._endpoint.timeout_seconds):
+                reply = await create(self._clients[lane])
+        except openai.APIStatusError as error:
+            return refused(self._judge(error, drop_unknown))
+        except (TimeoutError, openai.APITimeoutError):
+            raise Failed("no answer in time") from None
+        except openai.APIConnectionError:
+            raise Failed("connection failed") from None
+        except (ValueError, openai.APIError):
+            raise Failed("the answer is not a completion") from None
+        self._n_answers += 1
+        return reply
+
+    def _judge(self, error: "APIStatusError", drop_unknown: Callable[[str | None], bool]) -> str:
+        # The server's own words may quote the prompt: only its codes are used.
+        status, code = error.status_code, error.code or ""
+        if status == 429:
+            if code == "insufficient_quota":
+                raise ModelUnavailable(
+                    f"{self.model}: the account has no credit left (429 insufficient_quota). Every finished "
+                    "call is kept; resume the run when it has"
+                ) from None
+            raise Throttled(self._pause(error)) from None
+        if status in {408, 409, 425} or status >= 500:
+            raise Failed(f"HTTP {status}") from None
+        if status in {401, 403, 404} or 300 <= status < 400:
+            raise ModelUnavailable(f"{self.model}: {_HARD.get(status, _MOVED)} (HTTP {status})") from None
+        if code in {"unsupported_parameter", "unsupported_value"} and drop_unknown(error.param):
+            raise Failed("a parameter is not supported") from None
+        reason = _SOFT.get(code, "context too long" if status == 413 else f"HTTP {status}")
+        self._n_refusals += 1
+        if reason.startswith("HTTP") and not self._n_answers and self._n_refusals >= _REFUSALS_TO_STOP:
+            raise ModelError(
+                f"{self.model}: the server refuses every request (HTTP {status}); check the model's name and "
+                "the endpoint's settings, and try one call by hand"
+            ) from None
+        return reason
+
+    def _pause(self, error: "APIStatusError") -> float | None:
+        pause = _retry_after(error.response.headers)
+        if pause is not None and pause > self._endpoint.patience_seconds:
+            raise ModelBusy(
+                f"{self.model}: the server asks to come back in {pause:.0f} s. Every finished call is kept; "
+                "resume the run then, or raise patience_seconds of its endpoint"
+            ) from None
+        return pause
+
+    def _connect(self) -> None:
+        if self._clients:
+            return
+        import openai
+
+        calling = self._calling
+        for url, key in self._pairs:
+            # A proxy of the environment, or another address that a server sends us to, must not see what
+            # only this server may.
+            http = openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, trust_env=self._endpoint.trust == "remote"
+            )
+            shared: dict[str, Any] = {
+                "api_key": key or "none",
+                "max_retries": 0,
+                "timeout": self._endpoint.timeout_seconds,
+                "http_client": http,
+            }
+            if self._endpoint.api == "azure":
+                self._clients.append(
+                    openai.AsyncAzureOpenAI(
+                        azure_endpoint=url, api_version=self._endpoint.api_version, **shared
+                    )
+                )
+            else:
+                self._clients.append(openai.AsyncOpenAI(base_url=url, **shared))
+            self._lanes.append(
+                Lane(
+                    max_concurrency=calling.max_concurrency,
+                    requests_per_minute=calling.requests_per_minute,
+                    tokens_per_minute=calling.tokens_per_minute,
+                )
+            )
+
+    def close(self) -> None:
+        """Closes connections and the thread that used them."""
+        if self._loop is None:
+            return
+        for client in self._clients:
+            self._loop.run(client.close())
+        self._loop.close()
+        self._loop, self._clients, self._lanes = None, [], []
+
+
+_HARD = {
+    401: "the server refuses the key; check the variable that api_key_env names",
+    403: "the key may not use this model",
+    404: "the server does not know this model or path; check the model's name and base_url",
+}
+_MOVED = "the server sends us to another address, which is not followed; set base_url to the final one"
+_SOFT = {
+    "context_length_exceeded": "context too long",
+    "content_filter": "content filter",
+    "content_policy_violation": "content filter",
+}
+
+
+def _retry_after(headers: Any) -> float | None:  # noqa: ANN401 (the HTTP library's)
+    exact = headers.get("retry-after-ms")
+    given = headers.get("retry-after")
+    try:
+        if exact is not None:
+            return max(0.0, float(exact) / 1000)
+        return None if given is None else max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(str(given)).timestamp() - time())
+    except (TypeError, ValueError):
+        return None

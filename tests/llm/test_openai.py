@@ -1,0 +1,283 @@
+"""The client against a server on loopback that fails in every way it is told to."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+
+import pytest
+
+from rpsg import registry
+from rpsg.endpoints import CallingConfig, EndpointConfig, Serving, find_endpoint
+from rpsg.errors import ConfigError, LimitReached, ModelBusy, ModelUnavailable, PrivateDataError
+from rpsg.llm import calling
+from rpsg.llm.calls import CallStore
+from rpsg.llm.meter import Meter, load_prices
+from rpsg.llm.openai import OpenAITextModel
+from rpsg.llm.wrappers import CalledTextModel
+from rpsg.types import Content, Message, TextRequest
+
+KEY = "sk-canary-key"
+OK = "ok"
+
+
+class Server:
+    """Answers each prompt with its echo, after the faults that are listed for it."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, list[str]] = {}
+        self.always = OK
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.bodies: list[dict[str, object]] = []
+        self.lines: list[str] = []
+        self.most_at_once = self._now = 0
+        lock, owner = Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                prompt = str(body["messages"][-1]["content"])
+                with lock:
+                    owner.asked[prompt] += 1
+                    owner.bodies.append(body)
+                    owner.lines.append(f"{self.path} {self.headers.get('Authorization')}")
+                    waiting = owner.faults.get(prompt, [])
+                    fault = waiting.pop(0) if waiting else owner.always
+                owner.reply(self, prompt, fault)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def reply(self, handler: BaseHTTPRequestHandler, prompt: str, fault: str) -> None:
+        if fault == "reset":
+            handler.connection.close()
+            return
+        status, page, extra = faulty(prompt, fault)
+        headers = {"Content-Type": "application/json", **extra}
+        payload = json.dumps(page).encode()
+        payload = payload[: len(payload) // 2] if fault == "truncated" else payload
+        payload = b"<html>busy</html>" if fault == "html" else payload
+        if fault in {OK, "thoughts", "silent"}:
+            self.answered[prompt] += 1
+        handler.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(payload))}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(payload)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def completion(text: str, finish: str = "stop") -> dict[str, object]:
+    return {
+        "id": "same",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 5},
+    }
+
+
+def faulty(prompt: str, fault: str) -> tuple[int, dict[str, object], dict[str, str]]:
+    """Returns status, body and headers of a reply; errors quote the prompt, as servers do."""
+    good = completion(f"echo {prompt}")
+    known: dict[str, tuple[int, dict[str, object], dict[str, str]]] = {
+        "429": (429, failure("rate_limit_exceeded", prompt), {}),
+        "429 after": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": "0.05"}),
+        "max_tokens": (400, failure("unsupported_parameter", prompt, param="max_tokens"), {}),
+        "too long": (400, failure("context_length_exceeded", prompt), {}),
+        "moved": (307, {}, {"Location": "http://127.0.0.1:9/v1/chat/completions"}),
+        "no choices": (200, {**good, "choices": []}, {}),
+        "filter": (200, completion("", finish="content_filter"), {}),
+        "empty": (200, completion(""), {}),
+        "thoughts": (200, completion(f"<think>private plans</think>\necho {prompt}"), {}),
+        "endless thoughts": (200, completion("<think>and then", finish="length"), {}),
+        "silent": (200, {key: value for key, value in good.items() if key != "usage"}, {}),
+    }
+    if fault.isdigit() and fault not in known:
+        return int(fault), failure("broken", prompt), {}
+    return known.get(fault, (200, good, {}))
+
+
+def failure(code: str, prompt: str, param: str | None = None) -> dict[str, object]:
+    return {"error": {"code": code, "param": param, "message": f"quoting {prompt}"}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(calling, "_FIRST_PAUSE", 0.01)
+    found = Server()
+    yield found
+    found.close()
+
+
+def endpoint(server: Server, **settings: object) -> EndpointConfig:
+    return EndpointConfig.model_validate({"base_url": server.url, "trust": "local", **settings})
+
+
+def ask(n: int, content: Content = "private") -> list[TextRequest]:
+    return [
+        TextRequest(
+            messages=(Message(role="user", content=f"text {i}"),), content=content, max_tokens=9, seed=i
+        )
+        for i in range(n)
+    ]
+
+
+def complete(server: Server, n: int, **settings: object) -> list[str]:
+    model = OpenAITextModel("own:m", endpoint(server, **settings), CallingConfig())
+    try:
+        return [reply.text or reply.reason for reply in model.complete(ask(n))]
+    finally:
+        model.close()
+
+
+PASSING = ["429", "429 after", "500", "502", "503", "reset", "truncated", "html", "no choices", "empty"]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_passes_costs_no_text(server: Server, fault: str) -> None:
+    server.faults = {"text 1": [fault], "text 4": [fault, fault]}
+    assert complete(server, 6) == [f"echo text {i}" for i in range(6)]
+    assert set(server.answered.values()) == {1}
+
+
+def test_mixed_faults_lose_nothing_and_repeat_no_answered_call(server: Server) -> None:
+    server.faults = {f"text {i}": [PASSING[(i * k) % len(PASSING)] for k in (1, 3)] for i in range(0, 200, 2)}
+    assert complete(server, 200) == [f"echo text {i}" for i in range(200)]
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("filter", "content filter"),
+        ("too long", "context too long"),
+        ("endless thoughts", "reasoning did not end"),
+        ("500", "gave up: HTTP 500"),
+    ],
+)
+def test_a_fault_that_stays_is_a_rejected_reply_with_a_reason(
+    server: Server, fault: str, reason: str
+) -> None:
+    server.faults = {"text 1": [fault] * 10}
+    assert complete(server, 3) == ["echo text 0", reason, "echo text 2"]
+    assert server.asked["text 1"] <= calling.ATTEMPTS
+
+
+def test_thoughts_are_not_part_of_the_text(server: Server) -> None:
+    server.always = "thoughts"
+    assert complete(server, 1) == ["echo text 0"]
+
+
+def test_a_newer_model_is_asked_as_it_wants(server: Server) -> None:
+    server.faults = {"text 0": ["max_tokens"]}
+    assert complete(server, 1) == ["echo text 0"]
+    assert server.bodies[-1]["max_completion_tokens"] == 9 and "max_tokens" not in server.bodies[-1]
+
+
+@pytest.mark.parametrize(("fault", "says"), [("401", "key"), ("404", "model"), ("moved", "not followed")])
+def test_a_wrong_setting_ends_the_run_with_what_to_do(server: Server, fault: str, says: str) -> None:
+    server.always = fault
+    with pytest.raises(ModelUnavailable, match=says) as error:
+        complete(server, 50)
+    assert "text" not in str(error.value).replace("texts", "") and server.url not in str(error.value)
+
+
+def test_a_dead_server_ends_the_run(server: Server) -> None:
+    server.always = "503"
+    with pytest.raises(ModelBusy, match="resume"):
+        complete(server, 200, patience_seconds=0.2)
+
+
+def test_a_remote_server_gets_no_byte_of_private_text(server: Server) -> None:
+    for content in ("private", "abstraction"):
+        model = OpenAITextModel("own:m", endpoint(server, trust="remote"), CallingConfig())
+        with pytest.raises(PrivateDataError, match="own:m is remote"):
+            model.complete([*ask(1, "public"), *ask(1, content)])
+    assert not server.asked
+    model = OpenAITextModel("own:m", endpoint(server, trust="remote"), CallingConfig())
+    assert [reply.text for reply in model.complete(ask(2, "released"))] == ["echo text 0", "echo text 1"]
+    model.close()
+
+
+def test_a_key_is_sent_and_shown_nowhere(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_KEY", KEY)
+    setting = endpoint(server, api_key_env="OWN_KEY")
+    model = OpenAITextModel("own:m", setting, CallingConfig())
+    model.complete(ask(1))
+    assert server.lines == [f"/v1/chat/completions Bearer {KEY}"]
+    assert not any(KEY in repr(item) for item in (setting, model, model._servers, model.__dict__))
+    model.close()
+    monkeypatch.delenv("OWN_KEY")
+    with pytest.raises(ConfigError, match="OWN_KEY is not set"):
+        OpenAITextModel("own:m", setting, CallingConfig())
+
+
+def test_the_key_of_a_known_endpoint_is_not_sent_to_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    own = {"openai": EndpointConfig.model_validate({"base_url": "http://127.0.0.1:9/v1"})}
+    found = find_endpoint("openai:m", own)
+    assert found is not None and found.read_keys() == [""]
+    known = find_endpoint("openai:m", {})
+    assert known is not None and known.read_keys() == [KEY]
+
+
+def kept(server: Server, path: Path, **limits: object) -> CalledTextModel:
+    serving = Serving(
+        endpoints={"own": endpoint(server)}, calling=CallingConfig(), remote_content=frozenset()
+    )
+    store = CallStore(path)
+    return CalledTextModel(
+        registry.text_model("own:m", serving=serving),  # type: ignore[arg-type]
+        store=store,
+        stage="write",
+        settings="",
+        meter=Meter(CallingConfig.model_validate(limits), load_prices(None), store.usage()),
+        on_progress=lambda _: None,
+    )
+
+
+def test_a_finished_call_is_never_made_again(server: Server, tmp_path: Path) -> None:
+    server.faults = {"text 3": ["401"]}
+    with pytest.raises(ModelUnavailable):
+        kept(server, tmp_path / "calls").complete(ask(30))
+    paid = Counter(server.answered)
+    replies = kept(server, tmp_path / "calls").complete(ask(30))
+    assert [reply.text for reply in replies] == [f"echo text {i}" for i in range(30)]
+    assert paid and set(server.answered.values()) == {1}
+    assert not any(b"text 3" in path.read_bytes().replace(b"echo text 3", b"") for path in tmp_path.iterdir())
+
+
+def test_a_limit_stops_the_run_and_counts_what_was_used_before(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(LimitReached, match="max-tokens"):
+        kept(server, tmp_path / "calls", max_tokens=100).complete(ask(50))
+    n_before = sum(server.answered.values())
+    assert 0 < 12 * n_before <= 100
+    with pytest.raises(LimitReached):
+        kept(server, tmp_path / "calls", max_tokens=12 * n_before).complete(ask(50))
+    assert sum(server.answered.values()) == n_before
+    with pytest.raises(ConfigError, match="price of 'own:m' is unknown"):
+        kept(server, tmp_path / "calls", max_cost=1.0)
+
+
+def test_usage_that_is_not_reported_is_not_guessed(server: Server, tmp_path: Path) -> None:
+    server.always = "silent"
+    (reply,) = kept(server, tmp_path / "calls").complete(ask(1))
+    assert (reply.n_prompt_tokens, reply.n_tokens) == (None, None)
+
+
+def test_what_was_sent_where_is_on_file(server: Server, tmp_path: Path) -> None:
+    server.faults = {"text 0": ["500"]}
+    kept(server, tmp_path / "calls").complete(ask(2))
+    (line,) = CallStore(tmp_path / "calls").sent()
+    assert (line.host, line.model, line.content, line.n) == ("127.0.0.1", "own:m", "private", 3)
