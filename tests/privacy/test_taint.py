@@ -261,7 +261,7 @@ PARTS = [
     "rpsg.llm.fake.FakeTextModel.complete", "rpsg.llm.fake.HashEmbedder.embed",
     "rpsg.llm.sentiment.VaderSentiment.classify", "rpsg.llm.prompting.PromptedSummariser.summarise",
     "rpsg.llm.pii.PresidioDetector.find", "rpsg.llm.surrogate.Surrogate.train",
-    "rpsg.llm.surrogate.Surrogate.nll", "rpsg.llm.wrappers.CallStore.get", "rpsg.llm.wrappers.CallStore.put",
+    "rpsg.llm.surrogate.Surrogate.nll", "rpsg.llm.calls.CallStore.get_chunk", "rpsg.llm.calls.CallStore.put_chunk",
     "rpsg.text.WordRuns.build", "rpsg.stages.refine.Refinery.refine", "rpsg.privacy.ledger.Ledger.open",
     "rpsg.privacy.ledger.Ledger.release", "rpsg.privacy.mechanisms.NoisyMax.sample",
     "rpsg.privacy.mechanisms.GaussianSum.sample", "rpsg.privacy.mechanisms.NonPrivateTexts.sample",
