@@ -224,6 +224,12 @@ def test_more_texts_than_seeds_are_refused(tmp_path: Path, corpus: PrivateCorpus
     assert not (tmp_path / "run").exists()
 
 
+def test_limits_on_calls_may_be_raised_for_the_same_run(tmp_path: Path, corpus: PrivateCorpus) -> None:
+    first = run(config(tmp_path / "run", calling={"max_tokens": 10}), corpus)
+    again = run(config(tmp_path / "run", calling={"max_tokens": 1000}), corpus)
+    assert [item.text for item in again.texts] == [item.text for item in first.texts]
+
+
 def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path, corpus: PrivateCorpus) -> None:
     run(config(tmp_path / "run"), corpus)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}

@@ -86,7 +86,8 @@ class ProgressView:
 
 
 def _speed(step: Step) -> str:
-    return f"{step.n_tokens / step.seconds:.0f} tok/s" if step.n_tokens and step.seconds > 0 else ""
+    speed = f"{step.n_tokens / step.seconds:.0f} tok/s" if step.n_tokens and step.seconds > 0 else ""
+    return " ".join(part for part in (speed, "" if step.cost is None else f"${step.cost:.2f}") if part)
 
 
 def print_statement(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> None:

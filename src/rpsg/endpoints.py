@@ -21,8 +21,8 @@ Count = Annotated[int, Field(ge=1)]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
-# Names of models begin so without being on a server.
-IN_PROCESS = ("local", "llamacpp")
+# Names of models in this process may begin so.
+LOCAL = "local"
 
 
 class Section(BaseModel):
@@ -92,11 +92,11 @@ class CallingConfig(Section):
     requests_per_minute: Count | None = Field(None, description="what your account allows")
     tokens_per_minute: Count | None = Field(None, description="what your account allows")
     max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, description="US dollars; the run stops before it would cost more"
+        None, description="US dollars; no call begins that might go over it"
     )
-    max_tokens: Count | None = Field(None, description="prompts and replies; the run stops before")
+    max_tokens: Count | None = Field(None, description="no call begins that might go over it")
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="the run stops calling after so long"
+        None, description="no call begins after so long"
     )
     prices: str | None = Field(None, description="your own price table; see docs/models.md")
 
@@ -150,10 +150,10 @@ def find_endpoint(name: str, own: Mapping[str, EndpointConfig]) -> EndpointConfi
         ConfigError: the endpoint is unknown, or where it is was not said.
     """
     prefix, rest = split_name(name)
-    if not prefix or prefix in IN_PROCESS:
+    if not prefix or prefix == LOCAL:
         return None
     if prefix not in BUILT_IN and prefix not in own:
-        known = sorted({*BUILT_IN, *own, *IN_PROCESS})
+        known = sorted({*BUILT_IN, *own, LOCAL})
         near = difflib.get_close_matches(prefix, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"model {name!r}: there is no endpoint {prefix!r}; {hint}")

@@ -195,9 +195,9 @@ def build_public_file(
         with tempfile.TemporaryDirectory() as folder, closing(CallStore(Path(folder) / "calls")) as store:
             models = load_models(config, store, on_progress)
             session = PublicSession(config=config, models=models, streams=streams)
-            texts = write_public_texts(
-                session, max(config.keys.n_public_texts, 4 * planned.n_topics), round_name="public topics"
-            )
+            n_texts = max(config.keys.n_public_texts, 4 * planned.n_topics)
+            with closing(models):
+                texts = write_public_texts(session, n_texts, round_name="public topics")
         embedder, source = models.embedder, f"written by {models.writer.name} from public prompts"
     return build_file(
         texts,

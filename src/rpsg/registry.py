@@ -97,14 +97,11 @@ def embedder(name: str, *, serving: Serving = NO_SERVERS) -> Embedder:
     )
 
 
-def sentiment_model(name: str, *, serving: Serving = NO_SERVERS) -> SentimentModel:
-    """Loads a sentiment classifier; a text model on a server is asked in words."""
+def sentiment_model(name: str) -> SentimentModel:
+    """Loads a sentiment classifier."""
     own = _find("sentiment", name)
     if own is not None:
         return cast("SentimentModel", own())
-    if find_endpoint(name, serving.endpoints) is not None:
-        model = text_model(name, serving=serving)
-        return cast("SentimentModel", _load("rpsg.llm.sentiment:PromptedSentiment")(model))
     name = name.removeprefix("local:")
     return cast(
         "SentimentModel",

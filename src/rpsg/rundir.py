@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rpsg.config import RunConfig
+from rpsg.endpoints import CallingConfig
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.types import SyntheticText
 
@@ -89,7 +90,7 @@ class RunDir:
         )
 
     def _check_same(self, config: RunConfig, fingerprint: str, public: str) -> None:
-        same_config = _without_folder(self.read_config()) == _without_folder(config)
+        same_config = _lasting(self.read_config()) == _lasting(config)
         made_of = json.loads((self.private / "data.json").read_text())
         if same_config and made_of == {"fingerprint": fingerprint, "public": public}:
             return
@@ -203,9 +204,10 @@ def new_run_folder(base: Path = Path("runs")) -> Path:
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _without_folder(config: RunConfig) -> RunConfig:
-    # A run folder may be moved.
-    return config.model_copy(update={"output": config.output.model_copy(update={"folder": None})})
+def _lasting(config: RunConfig) -> RunConfig:
+    # A run folder may be moved, and limits on calls may be raised: neither changes a text.
+    output = config.output.model_copy(update={"folder": None})
+    return config.model_copy(update={"output": output, "calling": CallingConfig()})
 
 
 def _remove_tree(folder: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from rpsg import registry
 from rpsg.config import RunConfig
-from rpsg.endpoints import FREE, Serving
+from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.llm.calls import CallStore
 from rpsg.llm.meter import Meter, load_prices
 from rpsg.llm.prompting import PromptedSummariser, load_prompt
+from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import (
     CalledTextModel,
     StagedTextModel,
@@ -78,7 +79,6 @@ class Session:
     folder: RunDir
     ledger: Ledger
     models: Models
-    store: CallStore
     streams: Streams
     on_progress: OnProgress
     counts: Counter[str] = field(default_factory=Counter)
@@ -160,7 +160,6 @@ def open_session(
                     folder=folder,
                     ledger=ledger,
                     models=models,
-                    store=store,
                     streams=Streams(config.seed),
                     on_progress=on_progress,
                     counts=counts,
@@ -190,9 +189,7 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
     def keep(model: TextModel, stage: str) -> StagedTextModel:
         if isinstance(model, ServedTextModel):
             opened.append(model)
-            return CalledTextModel(
-                model, store=store, stage=stage, settings="", meter=meter, on_progress=on_progress
-            )
+            return CalledTextModel(model, store=store, stage=stage, meter=meter, on_progress=on_progress)
         return StoredTextModel(
             model,
             store=store,
@@ -228,19 +225,19 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
             require_local(writer.name, writer.trust, task="writing from summaries of private text")
     embedder = registry.embedder(names.embed, serving=serving)
     require_local(embedder.name, embedder.trust, task="embedding")
-    sentiment = registry.sentiment_model(names.sentiment, serving=serving) if names.sentiment else None
+    sentiment: SentimentModel | None = None
+    if names.sentiment and find_endpoint(names.sentiment, config.endpoints) is not None:
+        sentiment = PromptedSentiment(keep(load(names.sentiment), "sentiment"))
+    elif names.sentiment:
+        sentiment = registry.sentiment_model(names.sentiment)
     return Models(
         summariser=summariser,
         writer=keep(writer, "write"),
         embedder=embedder,
         sentiment=sentiment,
         pii=registry.pii_detector(names.pii) if config.refine.pii.enabled else None,
-        open=(*opened, *_closeable(embedder, sentiment)),
+        open=(*opened, embedder) if isinstance(embedder, Closeable) else tuple(opened),
     )
-
-
-def _closeable(*models: object) -> list[Closeable]:
-    return [model for model in models if isinstance(model, Closeable)]
 
 
 def _serving(config: RunConfig) -> Serving:

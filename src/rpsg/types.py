@@ -296,7 +296,7 @@ class CallSink(Protocol):
     def begin(self, index: int) -> None:
         """Is called before a request is taken up; an exception ends the run after calls under way."""
 
-    def sending(self, index: int, host: str, n_bytes: int) -> None:
+    def sending(self, index: int, host: str, n_characters: int) -> None:
         """Is called before each try, with the length of the prompt."""
 
     def end(self, index: int, reply: Completion | None) -> None:
@@ -315,6 +315,10 @@ class ServedTextModel(TextModel, Protocol):
 
     @property
     def hosts(self) -> tuple[str, ...]: ...
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens that a reply may have beside the text that was asked for."""
+
     def complete_each(self, requests: Sequence[TextRequest], sink: CallSink) -> None:
         """Completes requests in any order and hands each reply to the sink."""
 

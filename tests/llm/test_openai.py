@@ -1,23 +1,31 @@
 """The client against a server on loopback that fails in every way it is told to."""
 
+import asyncio
 import json
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 
+import numpy as np
 import pytest
 
 from rpsg import registry
 from rpsg.endpoints import CallingConfig, EndpointConfig, Serving, find_endpoint
-from rpsg.errors import ConfigError, LimitReached, ModelBusy, ModelUnavailable, PrivateDataError
+from rpsg.errors import ConfigError, LimitReached, ModelBusy, ModelError, ModelUnavailable, PrivateDataError
 from rpsg.llm import calling
+from rpsg.llm.background import BackgroundLoop
 from rpsg.llm.calls import CallStore
+from rpsg.llm.fake import FakeTextModel
 from rpsg.llm.meter import Meter, load_prices
 from rpsg.llm.openai import OpenAITextModel
+from rpsg.llm.openai_embed import OpenAIEmbedder
+from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import CalledTextModel
-from rpsg.types import Content, Message, TextRequest
+from rpsg.types import Completion, Content, Message, TextRequest
 
 KEY = "sk-canary-key"
 OK = "ok"
@@ -33,17 +41,21 @@ class Server:
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, object]] = []
         self.lines: list[str] = []
-        self.most_at_once = self._now = 0
+        self.headers: list[str] = []
+        self.inputs: list[str] = []
         lock, owner = Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                prompt = str(body["messages"][-1]["content"])
+                asked = body.get("input") or [body["messages"][-1]["content"]]
+                prompt = " ".join(asked)
                 with lock:
                     owner.asked[prompt] += 1
                     owner.bodies.append(body)
                     owner.lines.append(f"{self.path} {self.headers.get('Authorization')}")
+                    owner.headers.append(str(self.headers))
+                    owner.inputs = body.get("input", [])
                     waiting = owner.faults.get(prompt, [])
                     fault = waiting.pop(0) if waiting else owner.always
                 owner.reply(self, prompt, fault)
@@ -61,6 +73,8 @@ class Server:
             handler.connection.close()
             return
         status, page, extra = faulty(prompt, fault)
+        if self.inputs and status == 200 and fault != "no vectors":
+            page = vectors(self.inputs)
         headers = {"Content-Type": "application/json", **extra}
         payload = json.dumps(page).encode()
         payload = payload[: len(payload) // 2] if fault == "truncated" else payload
@@ -106,6 +120,20 @@ def faulty(prompt: str, fault: str) -> tuple[int, dict[str, object], dict[str, s
     if fault.isdigit() and fault not in known:
         return int(fault), failure("broken", prompt), {}
     return known.get(fault, (200, good, {}))
+
+
+def vectors(texts: list[str]) -> dict[str, object]:
+    """Returns the vectors of texts in another order than that of the texts."""
+    rows = [
+        {"object": "embedding", "index": i, "embedding": [float(len(text)), 1.0]}
+        for i, text in enumerate(texts)
+    ]
+    return {
+        "object": "list",
+        "model": "m",
+        "data": rows[::-1],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    }
 
 
 def failure(code: str, prompt: str, param: str | None = None) -> dict[str, object]:
@@ -232,16 +260,16 @@ def test_the_key_of_a_known_endpoint_is_not_sent_to_another_server(monkeypatch: 
     assert known is not None and known.read_keys() == [KEY]
 
 
-def kept(server: Server, path: Path, **limits: object) -> CalledTextModel:
+def kept(server: Server, path: Path, **settings: object) -> CalledTextModel:
+    limits = {name: settings.pop(name) for name in ("max_tokens", "max_cost") if name in settings}
     serving = Serving(
-        endpoints={"own": endpoint(server)}, calling=CallingConfig(), remote_content=frozenset()
+        endpoints={"own": endpoint(server, **settings)}, calling=CallingConfig(), remote_content=frozenset()
     )
     store = CallStore(path)
     return CalledTextModel(
         registry.text_model("own:m", serving=serving),  # type: ignore[arg-type]
         store=store,
         stage="write",
-        settings="",
         meter=Meter(CallingConfig.model_validate(limits), load_prices(None), store.usage()),
         on_progress=lambda _: None,
     )
@@ -259,7 +287,7 @@ def test_a_finished_call_is_never_made_again(server: Server, tmp_path: Path) -> 
 
 
 def test_a_limit_stops_the_run_and_counts_what_was_used_before(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(LimitReached, match="max-tokens"):
+    with pytest.raises(LimitReached, match="max_tokens"):
         kept(server, tmp_path / "calls", max_tokens=100).complete(ask(50))
     n_before = sum(server.answered.values())
     assert 0 < 12 * n_before <= 100
@@ -281,3 +309,104 @@ def test_what_was_sent_where_is_on_file(server: Server, tmp_path: Path) -> None:
     kept(server, tmp_path / "calls").complete(ask(2))
     (line,) = CallStore(tmp_path / "calls").sent()
     assert (line.host, line.model, line.content, line.n) == ("127.0.0.1", "own:m", "private", 3)
+
+
+@pytest.mark.parametrize("n", [1, 30])
+def test_a_text_is_not_given_up_because_its_server_is_down(server: Server, tmp_path: Path, n: int) -> None:
+    server.always = "503"
+    with pytest.raises(ModelBusy, match="resume"):
+        kept(server, tmp_path / "calls", patience_seconds=1.0).complete(ask(n))
+    assert max(server.asked.values()) > calling.ATTEMPTS
+    server.always = OK
+    replies = kept(server, tmp_path / "calls").complete(ask(n))
+    assert [reply.text for reply in replies] == [f"echo text {i}" for i in range(n)]
+
+
+def test_settings_that_a_server_refuses_lose_no_text(server: Server, tmp_path: Path) -> None:
+    server.always = "400"
+    with pytest.raises(ModelError, match="refuses every request"):
+        kept(server, tmp_path / "calls").complete(ask(20))
+    server.always = OK
+    replies = kept(server, tmp_path / "calls").complete(ask(20))
+    assert [reply.text for reply in replies] == [f"echo text {i}" for i in range(20)]
+
+
+def test_one_text_that_a_server_refuses_is_rejected(server: Server) -> None:
+    server.faults = {"text 1": ["400"] * 9}
+    assert complete(server, 20)[1] == "HTTP 400"
+
+
+def test_a_server_gets_nothing_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "canary")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "canary")
+    monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", "canary")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Own: canary")
+    complete(server, 1)
+    complete(server, 1, api="azure", api_version="2024-10-21")
+    assert len(server.headers) == 2 and not any("canary" in headers for headers in server.headers)
+
+
+def test_azure(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_KEY", KEY)
+    url = server.url.removesuffix("/v1")
+    settings = {"api": "azure", "base_url": url, "api_version": "2024-10-21", "api_key_env": "OWN_KEY"}
+    assert complete(server, 1, **settings) == ["echo text 0"]
+    assert server.lines[0].startswith("/openai/deployments/m/chat/completions?api-version=2024-10-21")
+    assert f"api-key: {KEY}" in server.headers[0]
+
+
+def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
+    model = OpenAIEmbedder("own:m", endpoint(server), CallingConfig())
+    texts = ["a" * i for i in range(1, 151)]
+    server.faults = {" ".join(texts[:64]): ["500"]}
+    table = model.embed(texts)
+    assert table.dtype == np.float32 and table[:, 0] / table[:, 1] == pytest.approx(range(1, 151), rel=1e-4)
+    assert np.linalg.norm(table, axis=1) == pytest.approx(1.0)
+    assert model.embed([]).shape == (0, 2)
+    model.close()
+
+
+@pytest.mark.parametrize("fault", ["no vectors", "html"])
+def test_an_embedder_that_does_not_embed_ends_the_run(server: Server, fault: str) -> None:
+    server.always = fault
+    model = OpenAIEmbedder("own:m", endpoint(server), CallingConfig())
+    with pytest.raises(ModelError, match="did not embed"):
+        model.embed(["one", "two"])
+    model.close()
+
+
+def test_sentiment_is_asked_for_in_words() -> None:
+    class Answers(FakeTextModel):
+        def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+            assert {request.content for request in requests} == {"private"}
+            words = ["Positive.", "negative", "positive or negative", ""]
+            return [Completion(text=word, n_prompt_tokens=1, n_tokens=1, finish="stop") for word in words]
+
+    found = PromptedSentiment(Answers()).classify(["a"] * 4)
+    assert [(item.label, item.confidence) for item in found] == [
+        ("positive", 1.0), ("negative", 1.0), ("neutral", 0.0), ("neutral", 0.0),
+    ]  # fmt: skip
+
+
+def test_a_reasoning_models_thoughts_count_against_a_limit(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(LimitReached):
+        kept(server, tmp_path / "calls", max_tokens=1000, reasoning_tokens=1000).complete(ask(1))
+    assert not server.asked
+
+
+def test_ctrl_c_waits_until_what_was_paid_for_is_on_file() -> None:
+    loop, seen = BackgroundLoop(), []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.2)
+            seen.append("on file")
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(work())
+    assert seen == ["on file"]
+    loop.close()

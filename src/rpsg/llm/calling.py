@@ -26,6 +26,8 @@ _DECREASE = 0.8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 # A server that fails this often in a row is taken to be down once the patience is over.
 _FAILURES_TO_STOP = 8
+# Failures in a row that one or two calls make by themselves.
+_FEW_FAILURES = 2 * ATTEMPTS
 
 
 class Throttled(Exception):
@@ -37,21 +39,26 @@ class Throttled(Exception):
 
 
 class Failed(Exception):
-    """A try failed in a way that may pass. `reason` is fit to be shown: it holds nothing of a text."""
+    """A try failed in a way that may pass.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        reason: fit to be shown: it holds nothing of a text.
+        is_down: whether the server seems not to be there at all.
+    """
+
+    def __init__(self, reason: str, *, is_down: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.is_down = is_down
 
 
 class AdaptiveLimit:
     """How many calls one server and key gets at once."""
 
-    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int) -> None:
         self._most = float(most)
         self._limit = min(_FIRST_CALLS, self._most)
         self._is_growing_fast = True
-        self._clock = clock
         self._paused_until = 0.0
         self._cut_at = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -60,17 +67,17 @@ class AdaptiveLimit:
     @property
     def load(self) -> float:
         """The share of what is allowed that is in use; over 1 during a pause."""
-        paused = 2.0 if self._clock() < self._paused_until else 0.0
+        paused = 2.0 if time.monotonic() < self._paused_until else 0.0
         return self.in_flight / self._limit + paused
 
     async def acquire(self) -> float:
         """Waits for a place; returns the time at which the call starts."""
-        while self.in_flight >= int(self._limit) or self._clock() < self._paused_until:
+        while self.in_flight >= int(self._limit) or time.monotonic() < self._paused_until:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
             await place
         self.in_flight += 1
-        return self._clock()
+        return time.monotonic()
 
     def release(self) -> None:
         """Gives a place back."""
@@ -83,7 +90,7 @@ class AdaptiveLimit:
 
     def throttled(self, started: float, pause: float | None) -> None:
         """Notes a 429; those of calls that were under way together count once."""
-        now = self._clock()
+        now = time.monotonic()
         self._is_growing_fast = False
         if started >= self._cut_at:
             self._limit = max(1.0, self._limit * _DECREASE)
@@ -106,16 +113,29 @@ class Breaker:
     """Ends a run whose server is down: nothing has worked for `patience` seconds."""
 
     patience: float
-    clock: Callable[[], float] = time.monotonic
     n_failures: int = 0
-    last_success: float = field(init=False)
+    n_successes: int = 0
+    last_success: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        self.last_success = self.clock()
+    def begin(self) -> None:
+        """Starts the patience anew."""
+        self.n_failures, self.last_success = 0, time.monotonic()
 
     def succeeded(self) -> None:
         """Notes that the server works."""
-        self.n_failures, self.last_success = 0, self.clock()
+        self.begin()
+        self.n_successes += 1
+
+    def blames_call(self, error: Failed, n_successes: int) -> bool:
+        """Tells whether a call keeps failing because of itself, and not because its server is down.
+
+        Args:
+            error: its last failure.
+            n_successes: calls that had succeeded when it first failed.
+        """
+        if self.n_successes > n_successes:
+            return True
+        return not error.is_down and self.n_failures <= _FEW_FAILURES
 
     def failed(self, reason: str) -> None:
         """Notes a failure.
@@ -124,7 +144,7 @@ class Breaker:
             ModelBusy: the server is taken to be down.
         """
         self.n_failures += 1
-        silent = self.clock() - self.last_success
+        silent = time.monotonic() - self.last_success
         if self.n_failures >= _FAILURES_TO_STOP and silent >= self.patience:
             raise ModelBusy(
                 f"the model server has not answered for {silent:.0f} s ({self.n_failures} failures in a row, "
@@ -160,7 +180,7 @@ def _budget(per_minute: int | None) -> AsyncLimiter | None:
 
 
 async def call_with_patience(
-    attempt: Callable[[int, int], Awaitable[Answer]],
+    attempt: Callable[[int], Awaitable[Answer]],
     *,
     lanes: Sequence[Lane],
     breaker: Breaker,
@@ -170,32 +190,35 @@ async def call_with_patience(
     """Calls one of several servers until it answers.
 
     Args:
-        attempt: makes the call; given the number of the lane and of the try. Raises `Throttled` or `Failed`
-            when it may be tried again.
+        attempt: makes the call; given the number of the lane. Raises `Throttled` or `Failed` when it may
+            be tried again.
         lanes: the servers; the least busy one is taken.
         breaker: shared by all calls.
         n_tokens: estimate of the call's size, for budgets.
-        give_up: makes the answer of a call that failed `ATTEMPTS` times.
+        give_up: makes the answer of a call that failed `ATTEMPTS` times though the server works. A call
+            that fails because the server is down goes on until the breaker ends the run: a text must not
+            be given up for that.
 
     Raises:
         ModelBusy: no call has succeeded for too long.
     """
-    n_failed = n_throttled = 0
+    n_failed = n_throttled = n_successes = 0
     while True:
         number = min(range(len(lanes)), key=lambda i: lanes[i].limit.load)
         lane = lanes[number]
         started = await lane.acquire(n_tokens)
         try:
-            answer = await attempt(number, n_failed)
+            answer = await attempt(number)
         except Throttled as error:
             n_throttled += 1
             lane.limit.throttled(started, error.pause)
             breaker.failed("429 too many requests")
             pause = 0.0 if error.pause is not None else _pause(n_throttled)
         except Failed as error:
+            n_successes = n_successes if n_failed else breaker.n_successes
             n_failed += 1
             breaker.failed(error.reason)
-            if n_failed >= ATTEMPTS:
+            if n_failed >= ATTEMPTS and breaker.blames_call(error, n_successes):
                 return give_up(error.reason)
             pause = _pause(n_failed)
         else:
@@ -209,5 +232,5 @@ async def call_with_patience(
 
 def _pause(n_failures: int) -> float:
     # Full jitter: calls that failed together do not come back together.
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (n_failures - 1))
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(n_failures - 1, 20))
     return random.uniform(0.1, 1.0) * longest

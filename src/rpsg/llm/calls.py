@@ -31,8 +31,7 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls (key);
 CREATE TABLE IF NOT EXISTS sent (time REAL NOT NULL, host TEXT NOT NULL, model TEXT NOT NULL,
-    content TEXT NOT NULL, bytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, id TEXT NOT NULL, host TEXT NOT NULL);
+    content TEXT NOT NULL, characters INTEGER NOT NULL);
 """
 
 
@@ -42,15 +41,11 @@ class Usage:
 
     Attributes:
         model: its name.
-        n_calls: finished calls.
-        n_silent: those of them whose usage the server did not report.
         n_prompt_tokens: read, where reported.
         n_tokens: written, where reported.
     """
 
     model: str
-    n_calls: int
-    n_silent: int
     n_prompt_tokens: int
     n_tokens: int
 
@@ -63,7 +58,7 @@ class Sent:
     model: str
     content: Content
     n: int
-    n_bytes: int
+    n_characters: int
 
 
 class CallStore:
@@ -100,7 +95,7 @@ class CallStore:
 
     def put_chunk(self, key: str, replies: Sequence[object]) -> None:
         """Stores a chunk and waits for the disk."""
-        self._write([("INSERT OR REPLACE INTO chunks VALUES (?, ?)", (key, json.dumps(replies)))], sync=True)
+        self._write([("INSERT OR IGNORE INTO chunks VALUES (?, ?)", (key, json.dumps(replies)))], sync=True)
 
     # --- single calls of a server --------------------------------------------------------------------
 
@@ -120,34 +115,20 @@ class CallStore:
     def usage(self) -> list[Usage]:
         """Sums what the run's calls used so far, a model."""
         rows = self._db.execute(
-            "SELECT model, COUNT(*), SUM(prompt_tokens IS NULL OR tokens IS NULL), "
-            "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) FROM calls GROUP BY model"
+            "SELECT model, COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) "
+            "FROM calls GROUP BY model"
         )
-        return [
-            Usage(model=model, n_calls=calls, n_silent=silent, n_prompt_tokens=read, n_tokens=written)
-            for model, calls, silent, read, written in rows
-        ]
+        return [Usage(model=model, n_prompt_tokens=read, n_tokens=written) for model, read, written in rows]
 
     def sent(self) -> list[Sent]:
         """Sums what was sent where."""
         rows = self._db.execute(
-            "SELECT host, model, content, COUNT(*), SUM(bytes) FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            "SELECT host, model, content, COUNT(*), SUM(characters) "
+            "FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
-        return [Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_bytes=row[4]) for row in rows]
-
-    def reasons(self) -> dict[str, int]:
-        """Counts the rejected replies, a reason."""
-        rows = self._db.execute("SELECT reason, COUNT(*) FROM calls WHERE reason <> '' GROUP BY reason")
-        return dict(rows.fetchall())
-
-    def batch(self, key: str) -> str | None:
-        """Returns the server's id of a batch that was handed in."""
-        row = self._db.execute("SELECT id FROM batches WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else None
-
-    def put_batch(self, key: str, batch_id: str, host: str) -> None:
-        """Notes a batch as soon as the server has it."""
-        self._write([("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (key, batch_id, host))], sync=True)
+        return [
+            Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_characters=row[4]) for row in rows
+        ]
 
     def write_calls(self, calls: Sequence["Call"], sent: Sequence["Sending"]) -> None:
         """Stores finished calls and what was sent, in one transaction."""
@@ -206,11 +187,11 @@ class Sending:
     host: str
     model: str
     content: Content
-    n_bytes: int
+    n_characters: int
 
     def row(self) -> tuple[object, ...]:
         """Returns the columns of table `sent`."""
-        return (time.time(), self.host, self.model, self.content, self.n_bytes)
+        return (time.time(), self.host, self.model, self.content, self.n_characters)
 
 
 _INSERT_CALL = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -218,46 +199,70 @@ _INSERT_SENT = "INSERT INTO sent VALUES (?, ?, ?, ?, ?)"
 
 
 class GroupCommit:
-    """Writes the calls that finish within a few milliseconds of each other in one transaction."""
+    """Writes what happens within a few milliseconds in one transaction."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
         self._calls: list[Call] = []
         self._sent: list[Sending] = []
         self._done: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def sending(self, item: Sending) -> None:
-        """Notes a request; written with the next calls."""
+        """Notes a request; on file soon, whether it is answered or not."""
         self._sent.append(item)
+        self._schedule()
 
     async def add(self, call: Call) -> None:
-        """Returns when the call is on file."""
-        loop = asyncio.get_running_loop()
+        """Returns when the call is on file.
+
+        Raises:
+            RunDirError: it cannot be written.
+        """
         self._calls.append(call)
         if self._done is None:
-            self._done = loop.create_future()
-            loop.call_later(COMMIT_SECONDS, self.flush)
+            self._done = asyncio.get_running_loop().create_future()
+        self._schedule()
+        # One caller's end must not end the others' wait.
         await asyncio.shield(self._done)
 
     def flush(self) -> None:
-        """Writes what is waiting."""
+        """Writes what is waiting.
+
+        Raises:
+            RunDirError: it cannot be written.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        error = self._write()
+        if error is not None:
+            raise error
+
+    def _schedule(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(COMMIT_SECONDS, self._write)
+
+    def _write(self) -> RunDirError | None:
         calls, sent, done = self._calls, self._sent, self._done
-        self._calls, self._sent, self._done = [], [], None
+        self._calls, self._sent, self._done, self._timer = [], [], None, None
         try:
             if calls or sent:
                 self._store.write_calls(calls, sent)
         except RunDirError as error:
             if done is None:
-                raise
+                # Nobody waits for these lines: the next write, or the last, tries again and tells.
+                self._sent = sent + self._sent
+                return error
             done.set_exception(error)
-        else:
-            if done is not None:
-                done.set_result(None)
+            return None
+        if done is not None:
+            done.set_result(None)
+        return None
 
 
-def call_key(model: str, settings: str, request: TextRequest) -> str:
-    """Returns what a call is found by: a hash of the model, its settings and the whole request."""
-    return key_of([model, settings, asdict(request)])
+def call_key(model: str, request: TextRequest) -> str:
+    """Returns what a call is found by: a hash of the model and the whole request."""
+    return key_of([model, asdict(request)])
 
 
 def key_of(value: Sequence[object] | Mapping[str, object]) -> str:

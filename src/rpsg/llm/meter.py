@@ -20,13 +20,12 @@ _TOKENS_PER_TURN = 4
 
 
 class Price(BaseModel):
-    """US dollars for `per_tokens` tokens of a price table. `batch` is the factor of a batch interface."""
+    """US dollars for `per_tokens` tokens of a price table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: float = Field(ge=0, allow_inf_nan=False)
     completion: float = Field(ge=0, allow_inf_nan=False)
-    batch: float = Field(1.0, ge=0, le=1)
 
 
 class PriceTable(BaseModel):
@@ -80,12 +79,10 @@ def estimate_tokens(request: TextRequest) -> int:
 
 @dataclass(slots=True)
 class Spent:
-    """Tokens and dollars so far; `cost` is a lower bound where `n_unpriced` is not 0."""
+    """Tokens and US dollars."""
 
-    n_calls: int = 0
     n_tokens: int = 0
     cost: float = 0.0
-    n_unpriced: int = 0
 
 
 class Meter:
@@ -103,8 +100,6 @@ class Meter:
         self.spent = Spent()
         for item in used:
             self._add(self.spent, item.model, item.n_prompt_tokens, item.n_tokens)
-            self.spent.n_calls += item.n_calls
-            self.spent.n_unpriced += item.n_silent
 
     def cost_so_far(self, model: str) -> float | None:
         """Returns US dollars spent by the run; None where this model's price is unknown."""
@@ -122,13 +117,12 @@ class Meter:
                 "add it to a table of your own and name that in calling.prices, or set calling.max_tokens"
             )
 
-    def begin(self, model: str, request: TextRequest) -> None:
-        """Notes a call that is about to start.
+    def begin(self, model: str, n_prompt: int, n_reply: int) -> None:
+        """Notes a call that is about to start, with the most tokens it is expected to use.
 
         Raises:
             LimitReached: it might go over a limit.
         """
-        n_prompt, n_reply = estimate_tokens(request), request.max_tokens
         cost = self._prices.cost(model, n_prompt, n_reply) or 0.0
         limits = self._calling
         tokens_after = self.spent.n_tokens + self._in_flight.n_tokens + n_prompt + n_reply
@@ -142,16 +136,14 @@ class Meter:
             self._stop("max_seconds", f"{limits.max_seconds:g}", f"{seconds:.0f} s have passed")
         self._add(self._in_flight, model, n_prompt, n_reply)
 
-    def end(self, model: str, request: TextRequest, reply: Completion | None) -> None:
+    def end(self, model: str, n_prompt: int, n_reply: int, reply: Completion | None) -> None:
         """Notes a call that has ended; without a reply nothing is known to have been used."""
-        self._add(self._in_flight, model, -estimate_tokens(request), -request.max_tokens)
+        self._add(self._in_flight, model, -n_prompt, -n_reply)
         if reply is None:
             return
-        self.spent.n_calls += 1
         if reply.n_prompt_tokens is None or reply.n_tokens is None:
-            self.spent.n_unpriced += 1
             # A limit must hold against a server that reports nothing: its calls count as estimated.
-            self._add(self.spent, model, estimate_tokens(request), request.max_tokens)
+            self._add(self.spent, model, n_prompt, n_reply)
         else:
             self._add(self.spent, model, reply.n_prompt_tokens, reply.n_tokens)
 
@@ -162,5 +154,5 @@ class Meter:
     def _stop(self, name: str, limit: str, used: str) -> None:
         raise LimitReached(
             f"stopped at calling.{name} {limit}: {used}, and the next call might go over it; every finished "
-            f"call is kept. Raise it with --{name.replace('_', '-')} when you resume the run"
+            f"call is kept. Raise it in the configuration, and run that again with -o and the run's folder"
         )

@@ -46,6 +46,7 @@ class OpenAITextModel:
         self.name = name
         self.trust: Trust = endpoint.trust
         self.context_tokens = endpoint.context_tokens
+        self.reasoning_tokens = endpoint.reasoning_tokens
         self._endpoint = endpoint
         self._allowed = allowed
         self._servers = Servers(split_name(name)[1], endpoint, calling)
@@ -100,10 +101,10 @@ class OpenAITextModel:
         return replace(reply, n_prompt_tokens=used_prompt, n_tokens=used)
 
     async def _call(self, request: TextRequest, index: int, sink: CallSink) -> Completion:
-        n_bytes = sum(len(message.content) for message in request.messages)
+        n_characters = sum(len(message.content) for message in request.messages)
 
-        async def attempt(lane: int, _: int) -> Completion:
-            sink.sending(index, self._servers.host(lane), n_bytes)
+        async def attempt(lane: int) -> Completion:
+            sink.sending(index, self._servers.host(lane), n_characters)
             return await self._servers.ask(
                 lane, lambda client: self._create(client, request), self._drop_unknown, rejected
             )
@@ -120,7 +121,7 @@ class OpenAITextModel:
             return error.reply
 
     def _body(self, request: TextRequest) -> dict[str, Any]:
-        length = request.max_tokens + self._endpoint.reasoning_tokens
+        length = request.max_tokens + self.reasoning_tokens
         body: dict[str, Any] = {
             "max_tokens": length,
             "temperature": request.temperature,
@@ -155,7 +156,7 @@ class _Keeper:
 
     def begin(self, index: int) -> None: ...
 
-    def sending(self, index: int, host: str, n_bytes: int) -> None: ...
+    def sending(self, index: int, host: str, n_characters: int) -> None: ...
 
     def end(self, index: int, reply: Completion | None) -> None: ...
 

@@ -48,7 +48,7 @@ class OpenAIEmbedder:
         if not texts:
             return np.empty((0, self._measure()), dtype=np.float32)
         parts = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
-        found = self._servers.gather([self._embed_part(part) for part in parts])
+        found = self._servers.gather(lambda i: self._embed_part(parts[i]), len(parts))
         if len({part.shape[1] for part in found}) > 1:
             raise ModelError(f"{self.name}: the server returned vectors of several lengths")
         table = np.concatenate(found)
@@ -69,18 +69,22 @@ class OpenAIEmbedder:
         return self._dimension
 
     async def _embed_part(self, texts: Sequence[str]) -> FloatArray:
+        from openai.types import CreateEmbeddingResponse
+
         async def create(client: "AsyncOpenAI") -> FloatArray:
             reply = await client.embeddings.create(
                 model=self._servers.model,
                 input=[clean(text) or " " for text in texts],
                 encoding_format="float",
             )
+            if not isinstance(reply, CreateEmbeddingResponse) or not reply.data:
+                raise ValueError("not an answer with vectors")
             rows = sorted(reply.data, key=lambda row: row.index)
             if [row.index for row in rows] != list(range(len(texts))):
                 raise ValueError("not one vector a text")
             return np.array([row.embedding for row in rows], dtype=np.float32)
 
-        async def attempt(lane: int, _: int) -> FloatArray:
+        async def attempt(lane: int) -> FloatArray:
             return await self._servers.ask(lane, create, lambda _: False, self._refuse)
 
         size = int(sum(len(text) for text in texts) / CHARACTERS_PER_TOKEN)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from rpsg.llm.quiet import quiet_transformers
-from rpsg.types import Message, Sentiment, ServedTextModel, TextModel, TextRequest, Trust
+from rpsg.types import Message, Sentiment, TextModel, TextRequest, Trust
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -115,11 +115,6 @@ class PromptedSentiment:
         self._model = model
         self.name = model.name
         self.trust: Trust = model.trust
-
-    def close(self) -> None:
-        """Closes connections."""
-        if isinstance(self._model, ServedTextModel):
-            self._model.close()
 
     def classify(self, texts: Sequence[str]) -> list[Sentiment]:
         """Returns one judgement a text; an answer that is none of the words counts as neutral."""

@@ -1,7 +1,7 @@
 """The servers of one endpoint and how they are called; see `rpsg.llm.calling` for when again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,46 +42,49 @@ class Servers:
         """Returns the host name behind a lane."""
         return urlsplit(self._pairs[lane][0]).hostname or ""
 
-    def run(self, answer: Callable[[int], Any], n: int, sink: CallSink) -> None:
+    def run(self, answer: Callable[[int], Awaitable[Completion]], n: int, sink: CallSink) -> None:
         """Answers requests 0 to n - 1 and hands the replies to the sink."""
+
+        async def do(i: int) -> None:
+            sink.begin(i)
+            reply: Completion | None = None
+            try:
+                reply = await answer(i)
+            finally:
+                sink.end(i, reply)
+            await sink.keep(i, reply)
+
+        self._work_through(n, do, sink.flush)
+
+    def gather(self, answer: Callable[[int], Awaitable[Answer]], n: int) -> list[Answer]:
+        """Returns the answers 0 to n - 1."""
+        found: dict[int, Answer] = {}
+
+        async def do(i: int) -> None:
+            found[i] = await answer(i)
+
+        self._work_through(n, do, lambda: None)
+        return [found[i] for i in range(n)]
+
+    def _work_through(self, n: int, do: Callable[[int], Awaitable[None]], at_end: Callable[[], None]) -> None:
         if not n:
             return
         if self._loop is None:
             self._loop = BackgroundLoop()
-        self._loop.run(self._run_all(answer, n, sink))
+        self._loop.run(self._work(n, do, at_end))
 
-    def gather(self, jobs: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
-        """Does all jobs, as many at once as the servers allow; the first error ends them."""
-        if self._loop is None:
-            self._loop = BackgroundLoop()
-
-        async def all_of_them() -> list[Answer]:
-            self._connect()
-            self._stopped = []
-            self._breaker.succeeded()
-            return list(await asyncio.gather(*jobs))
-
-        return self._loop.run(all_of_them())
-
-    async def _run_all(self, answer: Callable[[int], Any], n: int, sink: CallSink) -> None:
+    async def _work(self, n: int, do: Callable[[int], Awaitable[None]], at_end: Callable[[], None]) -> None:
         self._connect()
         self._stopped = []
-        self._breaker.succeeded()
+        self._breaker.begin()
         todo = iter(range(n))
 
         async def work() -> None:
             for i in todo:
+                if self._stopped:
+                    return
                 try:
-                    if self._stopped:
-                        return
-                    sink.begin(i)
-                    reply: Completion | None = None
-                    try:
-                        reply = await answer(i)
-                    finally:
-                        sink.end(i, reply)
-                    if reply is not None:
-                        await sink.keep(i, reply)
+                    await do(i)
                 except Exception as error:  # noqa: BLE001 (calls under way are paid for: they end first)
                     self._stopped.append(error)
 
@@ -92,23 +95,23 @@ class Servers:
                 for _ in range(n_workers):
                     group.create_task(work())
         finally:
-            sink.flush()
+            at_end()
         if self._stopped:
             raise self._stopped[0]
 
     async def patiently(
         self,
-        attempt: Callable[[int, int], Awaitable[Answer]],
+        attempt: Callable[[int], Awaitable[Answer]],
         *,
         n_tokens: int,
         give_up: Callable[[str], Answer],
     ) -> Answer:
         """Calls with retries; see `rpsg.llm.calling`."""
 
-        async def unless_stopped(lane: int, number: int) -> Answer:
+        async def unless_stopped(lane: int) -> Answer:
             if self._stopped:
                 raise self._stopped[0]
-            return await attempt(lane, number)
+            return await attempt(lane)
 
         return await call_with_patience(
             unless_stopped, lanes=self._lanes, breaker=self._breaker, n_tokens=n_tokens, give_up=give_up
@@ -132,7 +135,7 @@ class Servers:
         except (TimeoutError, openai.APITimeoutError):
             raise Failed("no answer in time") from None
         except openai.APIConnectionError:
-            raise Failed("connection failed") from None
+            raise Failed("connection failed", is_down=True) from None
         except (ValueError, openai.APIError):
             raise Failed("the answer is not a completion") from None
         self._n_answers += 1
@@ -149,16 +152,20 @@ class Servers:
                 ) from None
             raise Throttled(self._pause(error)) from None
         if status in {408, 409, 425} or status >= 500:
-            raise Failed(f"HTTP {status}") from None
+            raise Failed(f"HTTP {status}", is_down=status in {502, 503, 504}) from None
         if status in {401, 403, 404} or 300 <= status < 400:
             raise ModelUnavailable(f"{self.model}: {_HARD.get(status, _MOVED)} (HTTP {status})") from None
         if code in {"unsupported_parameter", "unsupported_value"} and drop_unknown(error.param):
             raise Failed("a parameter is not supported") from None
         reason = _SOFT.get(code, "context too long" if status == 413 else f"HTTP {status}")
-        self._n_refusals += 1
-        if reason.startswith("HTTP") and not self._n_answers and self._n_refusals >= _REFUSALS_TO_STOP:
+        if reason.startswith("HTTP") and not self._n_answers:
+            # While nothing was ever answered, this is more likely the settings than this one text, which a
+            # rejection would lose for good.
+            self._n_refusals += 1
+            if self._n_refusals < _REFUSALS_TO_STOP:
+                raise Failed(reason) from None
             raise ModelError(
-                f"{self.model}: the server refuses every request (HTTP {status}); check the model's name and "
+                f"{self.model}: the server refuses every request ({reason}); check the model's name and "
                 "the endpoint's settings, and try one call by hand"
             ) from None
         return reason
@@ -190,14 +197,7 @@ class Servers:
                 "timeout": self._endpoint.timeout_seconds,
                 "http_client": http,
             }
-            if self._endpoint.api == "azure":
-                self._clients.append(
-                    openai.AsyncAzureOpenAI(
-                        azure_endpoint=url, api_version=self._endpoint.api_version, **shared
-                    )
-                )
-            else:
-                self._clients.append(openai.AsyncOpenAI(base_url=url, **shared))
+            self._clients.append(self._client(url, shared))
             self._lanes.append(
                 Lane(
                     max_concurrency=calling.max_concurrency,
@@ -205,6 +205,21 @@ class Servers:
                     tokens_per_minute=calling.tokens_per_minute,
                 )
             )
+
+    def _client(self, url: str, shared: dict[str, Any]) -> "AsyncOpenAI":
+        import openai
+
+        client: AsyncOpenAI
+        if self._endpoint.api == "azure":
+            version = self._endpoint.api_version
+            client = openai.AsyncAzureOpenAI(azure_endpoint=url, api_version=version, **shared)
+        else:
+            client = openai.AsyncOpenAI(base_url=url, **shared)
+        # The library reads more of the environment than we say it does: an account's ids and headers of the
+        # user's own, meant for another server.
+        client.organization = client.project = None
+        client._custom_headers = {}
+        return client
 
     def close(self) -> None:
         """Closes connections and the thread that used them."""

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from rpsg.errors import PrivateDataError
 from rpsg.llm.calls import Call, CallStore, GroupCommit, Sending, call_key, key_of
-from rpsg.llm.meter import Meter
+from rpsg.llm.meter import Meter, estimate_tokens
 from rpsg.types import Completion, Progress, ServedTextModel, Summariser, TextModel, TextRequest, Trust
 
 OnProgress = Callable[[Progress], None]
@@ -151,14 +151,12 @@ class CalledTextModel:
         *,
         store: CallStore,
         stage: str,
-        settings: str,
         meter: Meter,
         on_progress: OnProgress,
     ) -> None:
         self._model = model
         self._store = store
         self._stage = stage
-        self._settings = settings
         self._meter = meter
         self._on_progress = on_progress
         self.name = model.name
@@ -174,7 +172,7 @@ class CalledTextModel:
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes what is not on file yet, reporting as replies come in."""
-        keys = [call_key(self.name, self._settings, request) for request in requests]
+        keys = [call_key(self.name, request) for request in requests]
         found = self._store.find(keys)
         waiting = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
         sink = _Sink(self, list(waiting), list(waiting.values()), found, n_all=len(set(keys)))
@@ -202,19 +200,23 @@ class _Sink:
         self._requests = requests
         self._found = found
         self._n_all = n_all
+        extra = owner._model.reasoning_tokens
+        self._sizes = [(estimate_tokens(request), request.max_tokens + extra) for request in requests]
         self._commit = GroupCommit(owner._store)
         self._started = self._reported = time.monotonic()
         self._n_tokens = self._n_new = 0
 
     def begin(self, index: int) -> None:
-        self._owner._meter.begin(self._owner.name, self._requests[index])
+        self._owner._meter.begin(self._owner.name, *self._sizes[index])
 
-    def sending(self, index: int, host: str, n_bytes: int) -> None:
+    def sending(self, index: int, host: str, n_characters: int) -> None:
         content = self._requests[index].content
-        self._commit.sending(Sending(host=host, model=self._owner.name, content=content, n_bytes=n_bytes))
+        self._commit.sending(
+            Sending(host=host, model=self._owner.name, content=content, n_characters=n_characters)
+        )
 
     def end(self, index: int, reply: Completion | None) -> None:
-        self._owner._meter.end(self._owner.name, self._requests[index], reply)
+        self._owner._meter.end(self._owner.name, *self._sizes[index], reply)
 
     async def keep(self, index: int, reply: Completion) -> None:
         key = self._keys[index]
