@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rpsg.data import read_corpus, sample_path
 from rpsg.llm.decoding import Decoder
-from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
+from rpsg.llm.kernels import best_dtype, pack_linear_layers, use_slot_attention
 from rpsg.llm.local import N_SLOTS
 from rpsg.llm.models import locate
 from rpsg.llm.sampling import Job
@@ -28,15 +28,17 @@ TEMPERATURE, TOP_K, TOP_P = 1.0, 50, 0.95
 
 def main(rounds: int) -> None:
     folder = locate("smollm2-135m-instruct")
+    # The number format that a run on this processor uses; the same on both sides.
+    kind = best_dtype()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
-    mine = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
+    mine = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
     use_slot_attention(mine)
     pack_linear_layers(mine, N_SLOTS)
     prompts = make_prompts(tokenizer)
     lengths = [len(prompt) for prompt in prompts]
     print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, bfloat16; "
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {kind}; "
         f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens "
         f"(mean {statistics.mean(lengths):.0f}), "
         f"{N_NEW} new tokens each"

@@ -120,7 +120,7 @@ def passes_on_options(model: "PreTrainedModel") -> bool:
 
 
 class _PackedLinear(nn.Module):
-    """A linear layer whose bfloat16 weight is laid out once for the processor's matrix kernel.
+    """A linear layer whose weight is laid out once for the processor's matrix kernel.
 
     An activation is applied to the sums before they are rounded and written.
     """
@@ -139,17 +139,31 @@ class _PackedLinear(nn.Module):
 
 
 def pack_linear_layers(model: "PreTrainedModel", batch: int) -> None:
-    """Repacks every bfloat16 linear layer in place, where the processor can use it."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return
+    """Repacks linear layers in place, those whose number format the processor has a matrix kernel for."""
+    kinds = packed_kinds()
     for module in list(model.modules()):
         is_gated = _is_gated(module)
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child.weight.dtype == torch.bfloat16:
+            if type(child) is nn.Linear and child.weight.dtype in kinds:
                 is_gate = is_gated and name == "gate_proj"
                 setattr(module, name, _PackedLinear(child, batch, "swish" if is_gate else "none"))
                 if is_gate:
                     module.act_fn = nn.Identity()
+
+
+def best_dtype() -> torch.dtype:
+    """Returns the number format in which this processor is fastest."""
+    has_half = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_half else torch.float32
+
+
+def packed_kinds() -> frozenset[torch.dtype]:
+    """Returns the number formats in which this processor multiplies packed weights."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return frozenset()
+    # Without the instructions for it, packing bfloat16 raises.
+    has_half = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return frozenset({torch.float32, torch.bfloat16} if has_half else {torch.float32})
 
 
 # The parts of a feed-forward module that computes down(act(gate(x)) * up(x)), as most models name them.

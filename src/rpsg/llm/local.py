@@ -56,18 +56,16 @@ class LocalTextModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from rpsg.llm.kernels import pack_linear_layers, use_slot_attention
+        from rpsg.llm.kernels import best_dtype, pack_linear_layers, use_slot_attention
 
         if threads is not None:
             torch.set_num_threads(threads)
-        half = dtype == "bfloat16" or (dtype == "auto" and _has_bfloat16())
-        kind = torch.bfloat16 if half else torch.float32
+        kind = best_dtype() if dtype == "auto" else getattr(torch, dtype)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         use_slot_attention(model)
-        if half:
-            pack_linear_layers(model, N_SLOTS)
+        pack_linear_layers(model, N_SLOTS)
         return cls(name, model, tokenizer)
 
     @property
@@ -135,12 +133,6 @@ class LocalTextModel:
 
 def _begun(messages: Sequence[Message]) -> str:
     return messages[-1].content if messages[-1].role == "assistant" else ""
-
-
-def _has_bfloat16() -> bool:
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
