@@ -1,6 +1,5 @@
 """The command line. It reads options, calls the library and prints; nothing else."""
 
-import json
 import os
 import sys
 import traceback
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from rpsg.commands import budget, card, models, public, runs
+from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
 if TYPE_CHECKING:
@@ -30,17 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models_app = typer.Typer(help="Models: which are available, and fetching the embedded ones.")
-app.add_typer(models_app, name="models")
-budget_app = typer.Typer(help="Data budgets: what all runs on the same people may cost together.")
-app.add_typer(budget_app, name="budget")
-public_app = typer.Typer(help="Public topics and phrases for end-to-end runs.")
-app.add_typer(public_app, name="public")
-card_app = typer.Typer(help="Privacy cards: check one, sign one.")
-app.add_typer(card_app, name="card")
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+for name, group in (("models", models), ("budget", budget), ("public", public), ("card", card)):
+    app.add_typer(group.app, name=name)
+app.command()(runs.runs)
+app.command()(runs.status)
+app.command()(runs.purge)
 
 
 @app.command()
@@ -106,6 +101,21 @@ def run(
         int | None, typer.Option(help="Most people there can be, by what is public (end-to-end).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of sampling, never of privacy noise.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Summarises and writes: a name, a folder, or ENDPOINT:NAME on a server."),
+    ] = None,
+    base_url: Annotated[list[str] | None, typer.Option(help="Where that server is; may repeat.")] = None,
+    api_key_env: Annotated[
+        list[str] | None, typer.Option(help="NAME of the environment variable with its key; may repeat.")
+    ] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="local: that server may read private text. Else remote.")
+    ] = None,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    max_seconds: MaxSeconds = None,
+    offline: Offline = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
     output_format: Annotated[list[str] | None, typer.Option("--format", help="jsonl, csv, parquet.")] = None,
     setting: Annotated[
@@ -134,14 +144,21 @@ def run(
         "output.formats": output_format,
         "outside_budget": outside_budget or None,
     }
-    from rpsg.options import build_config
+    from rpsg.options import build_config, model_options
 
-    _execute(build_config(source, options, setting or []), quiet=quiet, as_json=as_json)
+    options |= model_options(model, base_url=base_url, api_key_env=api_key_env, trust=trust)
+    options |= _limits(max_cost, max_tokens, max_seconds)
+    config = build_config(source, options, setting or [])
+    _execute(config, offline=offline, quiet=quiet, as_json=as_json)
 
 
 @app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="The folder of a stopped run.")],
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    max_seconds: MaxSeconds = None,
+    offline: Offline = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -152,7 +169,10 @@ def resume(
     config = RunDir.open(folder).read_config()
     values = config.model_dump(mode="json", exclude_unset=True)
     set_value(values, "output.folder", str(folder))
-    _execute(type(config).parse(values), quiet=quiet, as_json=as_json)
+    for name, value in _limits(max_cost, max_tokens, max_seconds).items():
+        if value is not None:
+            set_value(values, name, value)
+    _execute(type(config).parse(values), offline=offline, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -206,139 +226,6 @@ def evaluate(
     print_evaluation(result, output, quiet=quiet, as_json=as_json)
 
 
-@models_app.callback(invoke_without_command=True)
-def models(context: typer.Context, as_json: Json = False) -> None:
-    """List models: where they run, licence, size, checksum."""
-    if context.invoked_subcommand is None:
-        from rpsg.console import print_models
-        from rpsg.llm.models import list_models
-
-        print_models(list_models(), as_json=as_json)
-
-
-@models_app.command()
-def fetch() -> None:
-    """Install the embedded models' files and check them."""
-    from rpsg.console import print_models
-    from rpsg.llm import models as embedded
-
-    embedded.fetch()
-    print_models(embedded.list_models(), as_json=False)
-
-
-@public_app.command("build")
-def public_build(
-    config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="An end-to-end rpsg.yaml.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("public.json"),
-    corpus: Annotated[
-        Path | None, typer.Option(help="Texts that you declare public; default: the model writes some.")
-    ] = None,
-    text_column: Annotated[str, typer.Option(help="Column of that file with the text.")] = "text",
-    phrases: Annotated[int, typer.Option(min=1, max=10_000, help="Most phrases to keep.")] = 500,
-    quiet: Quiet = False,
-) -> None:
-    """Build public topics and phrases. The private file is not opened."""
-    from rpsg.config import RunConfig
-    from rpsg.console import ProgressView
-    from rpsg.public import build_public_file
-    from rpsg.public_file import write_public_file
-
-    if output.exists():
-        raise ConfigError(f"{output} exists; choose another name with -o")
-    if not output.parent.is_dir():
-        raise ConfigError(f"there is no folder {output.parent}")
-    config = RunConfig.load(config_file)
-    with ProgressView(silent=quiet) as view:
-        found = build_public_file(
-            config, corpus=corpus, text_column=text_column, n_phrases=phrases, on_progress=view.show
-        )
-    write_public_file(found, output)
-    typer.echo(
-        f"Wrote {output}: {len(found.centroids)} topic(s), {len(found.phrases)} phrases of {found.n_texts} "
-        f"texts ({found.source}). Name it in {config_file}: keys.public"
-    )
-
-
-@budget_app.command("init")
-def budget_init(
-    data_file: Annotated[Path, typer.Argument(metavar="DATA", help="The file with the private texts.")],
-    epsilon: Annotated[float, typer.Option(help="Most that all runs on these people may cost.")],
-    delta: Annotated[float, typer.Option(help="At this delta; below one over the number of people.")] = 1e-6,
-    text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
-    unit_column: Annotated[str | None, typer.Option(help="Column naming the person to protect.")] = None,
-) -> None:
-    """Give data a privacy budget that all later runs on the same people are charged to."""
-    from rpsg.data import read_corpus
-    from rpsg.privacy.budget import Budget
-
-    # Every row counts, also one that a run would skip as too short.
-    corpus = read_corpus(data_file, text_column=text_column, unit_column=unit_column, min_words=1)
-    budget = Budget.create(corpus, name=data_file.name, epsilon=epsilon, delta=delta)
-    typer.echo(
-        f"Budget of {budget.name}: epsilon {epsilon:g} at delta {delta:g}. It is kept in {budget.path}"
-    )
-
-
-@budget_app.command("show")
-def budget_show(as_json: Json = False) -> None:
-    """Show every data budget of this user and what was spent."""
-    from rpsg.console import print_budgets
-    from rpsg.privacy.budget import all_budgets
-
-    print_budgets([budget.state() for budget in all_budgets()], as_json=as_json)
-
-
-@card_app.command("check")
-def card_check(
-    card_file: Annotated[Path, typer.Argument(metavar="FILE", help="A privacy_card.json.")],
-    ledger: Annotated[Path | None, typer.Option(metavar="RUN_FOLDER", help="Compare with this run.")] = None,
-    public_key: Annotated[str | None, typer.Option(help="Demand a signature by this key (hex).")] = None,
-) -> None:
-    """Build a card again from its lines and say whether it holds."""
-    from rpsg.privacy.card_file import check_card
-    from rpsg.privacy.ledger import read_run
-    from rpsg.rundir import RunDir
-
-    run_ledger = read_run(RunDir.open(ledger).ledger) if ledger else None
-    problems = check_card(card_file, ledger=run_ledger, public_key=public_key)
-    if problems:
-        raise ConfigError(f"{card_file} does not hold: {'; '.join(problems)}")
-    typer.echo(f"{card_file} holds: its figures and words follow from its lines.")
-    if not (ledger or public_key):
-        typer.echo(
-            "Not checked: whether a line was left out. For that: --ledger RUN_FOLDER or --public-key KEY."
-        )
-
-
-@card_app.command("keygen")
-def card_keygen(
-    key_file: Annotated[Path, typer.Argument(metavar="KEY_FILE", help="The file to write; keep it secret.")],
-) -> None:
-    """Make a signing key (Ed25519) and print its public key."""
-    from rpsg.privacy.card_file import new_key
-
-    typer.echo(f"Public key: {new_key(key_file)}")
-
-
-@card_app.command("sign")
-def card_sign(
-    card_file: Annotated[Path, typer.Argument(metavar="FILE", help="A privacy_card.json.")],
-    key: Annotated[Path, typer.Option(help="The key file of: rpsg card keygen.")],
-) -> None:
-    """Check a card and sign it in place; any later edit fails the check."""
-    from rpsg.privacy.card_file import sign_card
-
-    typer.echo(f"Signed {card_file}. Public key: {sign_card(card_file, key)}")
-
-
-@card_app.command("schema")
-def card_schema() -> None:
-    """Print the JSON schema of a card."""
-    from rpsg.privacy.card_file import schema
-
-    typer.echo(json.dumps(schema(), indent=2))
-
-
 @app.command()
 def doctor() -> None:
     """Say what is missing on this machine, and the command that fixes it."""
@@ -351,7 +238,17 @@ def doctor() -> None:
         raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _execute(config: "RunConfig", *, quiet: bool, as_json: bool) -> None:
+def _limits(max_cost: float | None, max_tokens: int | None, max_seconds: float | None) -> dict[str, object]:
+    limits = {"max_cost": max_cost, "max_tokens": max_tokens, "max_seconds": max_seconds}
+    return {f"calling.{name}": value for name, value in limits.items()}
+
+
+def _execute(config: "RunConfig", *, offline: bool, quiet: bool, as_json: bool) -> None:
+    if offline:
+        from rpsg.offline import forbid_network, refuse_servers
+
+        refuse_servers(config)
+        forbid_network()
     from rpsg import pipeline
     from rpsg.console import ProgressView, print_result, print_statement
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from rpsg.config import RunConfig
+from rpsg.endpoints import LOCAL, split_name
 from rpsg.errors import ConfigError
 from rpsg.yaml_file import read_yaml, set_value
 
@@ -35,3 +36,21 @@ def build_config(source: Path, options: dict[str, object], settings: list[str]) 
     if keys.public is not None:
         keys = keys.model_copy(update={"public": str(Path(keys.public).resolve())})
     return config.model_copy(update={"data": where, "keys": keys})
+
+
+def model_options(
+    model: str | None, *, base_url: list[str] | None, api_key_env: list[str] | None, trust: str | None
+) -> dict[str, object]:
+    """Turns `--model` and what is said of its server into settings: one model that summarises and writes.
+
+    Raises:
+        ConfigError: something is said of a server, but the model is on none.
+    """
+    given = {"base_url": base_url or None, "api_key_env": api_key_env or None, "trust": trust}
+    said = {name: value for name, value in given.items() if value is not None}
+    endpoint, _ = split_name(model or "")
+    if said and (not endpoint or endpoint == LOCAL):
+        names = ", ".join("--" + name.replace("_", "-") for name in said)
+        raise ConfigError(f"{names}: name the server's model too, for example --model openai:NAME")
+    settings: dict[str, object] = {"models.abstract": model, "models.write": model}
+    return settings | {f"endpoints.{endpoint}.{name}": value for name, value in said.items()}

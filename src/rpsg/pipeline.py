@@ -24,7 +24,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, new_run_folder
-from rpsg.session import open_session
+from rpsg.session import check_trust, open_session
 from rpsg.stages.variants import Source
 from rpsg.steps import check_labels, choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
 from rpsg.types import PrivateCorpus, Progress
@@ -56,9 +56,11 @@ def run(
         RunDirError: the folder holds another run.
         DataError: label values hold personal details.
         BudgetExceeded: the data have a budget, which cannot be charged in these modes.
+        PrivateDataError: a task that reads private text names a remote model.
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
     config = with_folder(config)
+    check_trust(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
     pool, calibration = _split(config, corpus)
@@ -141,6 +143,7 @@ def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
 
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     """Computes the sizes of a run; spends nothing."""
+    check_trust(config)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
     pool, calibration = _split(config, corpus)

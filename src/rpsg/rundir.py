@@ -1,19 +1,21 @@
 """The run folder: every file name on disk, atomic writes, done marks.
 
     <run>/  manifest.json  done/<step>
-            private/   (0700) config.yaml ledger.sqlite calls.sqlite rejected.jsonl ...
+            private/   (0700) config.yaml ledger.sqlite calls.sqlite progress.json rejected.jsonl ...
             release/   synthetic.jsonl  privacy_card.json  privacy_card.md  README.md
 
 Only `release/` is meant to leave the machine. A file appears under its name when it is complete.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rpsg.config import RunConfig
@@ -54,6 +56,11 @@ class RunDir:
             raise RunDirError(f"{root} is a file; name a folder with -o")
         if run.manifest.exists():
             run._check_same(config, fingerprint, public)
+            if run.is_done("purged"):
+                raise RunDirError(
+                    f"{root} is finished, and its stored model calls were removed: there is nothing to go on "
+                    "from; name a new folder with -o"
+                )
             return run
         if root.exists() and any(root.iterdir()) and not run._is_unfinished():
             raise RunDirError(f"{root} is not empty and holds no run; name a new folder with -o")
@@ -90,22 +97,66 @@ class RunDir:
         )
 
     def _check_same(self, config: RunConfig, fingerprint: str, public: str) -> None:
-        same_config = _lasting(self.read_config()) == _lasting(config)
+        changed = _changed_fields(_lasting(self.read_config()), _lasting(config))
         made_of = json.loads((self.private / "data.json").read_text())
-        if same_config and made_of == {"fingerprint": fingerprint, "public": public}:
+        if not changed and made_of == {"fingerprint": fingerprint, "public": public}:
             return
-        same_public = made_of.get("public") == public
-        what = (
-            "another configuration"
-            if not same_config
-            else "other data"
-            if same_public
-            else "other public data"
-        )
+        what = "other data" if made_of.get("public") == public else "other public data"
+        if changed:
+            what = f"another configuration ({', '.join(changed)} changed)"
         raise RunDirError(
             f"{self.root} holds a run of {what}; name a new folder with -o, "
             f"or go on with that run: rpsg resume {self.root}"
         )
+
+    # --- who works on it -----------------------------------------------------------------------
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Keeps other processes off the run meanwhile; a killed process keeps nobody off.
+
+        Raises:
+            RunDirError: another process is working on it.
+        """
+        path = self.private / "run.lock"
+        with path.open("a") as file:
+            path.chmod(0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunDirError(
+                    f"another process is working on {self.root}; follow it with: rpsg status {self.root}"
+                ) from None
+            yield
+
+    @property
+    def is_worked_on(self) -> bool:
+        """Whether a process is working on the run now."""
+        try:
+            with (self.private / "run.lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def note_progress(self, figures: Mapping[str, object]) -> None:
+        """Writes how far the run is, counts only, for another terminal to read."""
+        path = self.private / "progress.json"
+        # Read while it is written, but worth no wait for the disk.
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(json.dumps({"time": round(time.time(), 3), **figures}))
+        part.replace(path)
+
+    def read_progress(self) -> dict[str, object]:
+        """Returns what was noted last; empty before the first note."""
+        try:
+            found: dict[str, object] = json.loads((self.private / "progress.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
 
     # --- reading and writing -------------------------------------------------------------------
 
@@ -208,6 +259,22 @@ def _lasting(config: RunConfig) -> RunConfig:
     # A run folder may be moved, and limits on calls may be raised: neither changes a text.
     output = config.output.model_copy(update={"folder": None})
     return config.model_copy(update={"output": output, "calling": CallingConfig()})
+
+
+def _changed_fields(old: RunConfig, new: RunConfig) -> list[str]:
+    """Names the settings that differ; what they are may be private."""
+    left, right = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _remove_tree(folder: Path) -> None:

@@ -3,8 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,9 @@ from rpsg.types import (
     Summariser,
     TextModel,
 )
+
+# How often other terminals are told how far a stage is.
+PROGRESS_SECONDS = 1.0
 
 OnProgress = Callable[[Progress], None]
 
@@ -144,30 +147,53 @@ class Session:
 def open_session(
     config: RunConfig, folder: RunDir, on_progress: OnProgress, *, noise: NoiseSource | None = None
 ) -> Iterator[Session]:
-    """Loads the models and opens the run's files; closes the files at the end."""
+    """Keeps other processes off the run, opens its files and loads the models; closes them at the end.
+
+    Raises:
+        RunDirError: another process is working on the run.
+    """
     counts: Counter[str] = Counter()
     limit = None
     if config.guarantee == "end-to-end" and config.epsilon is not None:
         limit = Limit(epsilon=config.epsilon, delta=config.delta)
-    ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
-    try:
-        store = CallStore(folder.calls)
-        try:
-            models = load_models(config, store, partial(_count, counts, on_progress))
-            with closing(models):
-                yield Session(
-                    config=config,
-                    folder=folder,
-                    ledger=ledger,
-                    models=models,
-                    streams=Streams(config.seed),
-                    on_progress=on_progress,
-                    counts=counts,
-                )
-        finally:
-            store.close()
-    finally:
-        ledger.close()
+    noted = partial(_note, _Notes(folder), on_progress)
+    with ExitStack() as open_files:
+        open_files.enter_context(folder.working())
+        ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
+        open_files.callback(ledger.close)
+        store = open_files.enter_context(closing(CallStore(folder.calls)))
+        models = load_models(config, store, partial(_count, counts, noted))
+        open_files.enter_context(closing(models))
+        yield Session(
+            config=config,
+            folder=folder,
+            ledger=ledger,
+            models=models,
+            streams=Streams(config.seed),
+            on_progress=noted,
+            counts=counts,
+        )
+
+
+def check_trust(config: RunConfig) -> None:
+    """Refuses a configuration that would show private text to a remote server, before anything is begun.
+
+    The loaded models are asked again: one that another package brings is known only then.
+
+    Raises:
+        PrivateDataError: it would.
+        ConfigError: a model's endpoint is unknown.
+    """
+    models = config.models
+    reads = {"embedding": models.embed, "sentiment": models.sentiment}
+    if config.guarantee != "end-to-end":
+        reads |= {"abstraction": models.abstract}
+        if not config.allow_remote_abstractions:
+            reads |= {"writing from summaries of private text": models.write}
+    for task, name in reads.items():
+        endpoint = find_endpoint(name, config.endpoints) if name else None
+        if name and endpoint is not None:
+            require_local(name, endpoint.trust, task=task)
 
 
 def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
@@ -244,6 +270,22 @@ def _serving(config: RunConfig) -> Serving:
     abstraction: frozenset[Content] = frozenset({"abstraction"})
     may_leave = FREE | abstraction if config.allow_remote_abstractions else FREE
     return Serving(endpoints=config.endpoints, calling=config.calling, remote_content=may_leave)
+
+
+@dataclass(slots=True)
+class _Notes:
+    """When the run's progress was last written for other terminals."""
+
+    folder: RunDir
+    last: float = 0.0
+
+
+def _note(notes: _Notes, on_progress: OnProgress, step: Progress) -> None:
+    now = time.monotonic()
+    if step.done >= step.total or now - notes.last > PROGRESS_SECONDS:
+        notes.folder.note_progress(asdict(step))
+        notes.last = now
+    on_progress(step)
 
 
 def _count(counts: Counter[str], on_progress: OnProgress, step: Progress) -> None:

@@ -312,7 +312,11 @@ def test_what_was_sent_where_is_on_file(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 30])
-def test_a_text_is_not_given_up_because_its_server_is_down(server: Server, tmp_path: Path, n: int) -> None:
+def test_a_text_is_not_given_up_because_its_server_is_down(
+    server: Server, tmp_path: Path, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few, so that a text is asked for more often within the second that the test waits.
+    monkeypatch.setattr(calling, "ATTEMPTS", 2)
     server.always = "503"
     with pytest.raises(ModelBusy, match="resume"):
         kept(server, tmp_path / "calls", patience_seconds=1.0).complete(ask(n))

@@ -61,6 +61,22 @@ class Sent:
     n_characters: int
 
 
+def read_usage(db: sqlite3.Connection) -> list[Usage]:
+    """Sums what the calls of an open file used, a model."""
+    rows = db.execute(
+        "SELECT model, COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) FROM calls GROUP BY model"
+    )
+    return [Usage(model=model, n_prompt_tokens=read, n_tokens=written) for model, read, written in rows]
+
+
+def read_sent(db: sqlite3.Connection) -> list[Sent]:
+    """Sums what an open file says was sent where."""
+    rows = db.execute(
+        "SELECT host, model, content, COUNT(*), SUM(characters) FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    )
+    return [Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_characters=row[4]) for row in rows]
+
+
 class CallStore:
     """The file of finished calls; for its owner's eyes only.
 
@@ -114,21 +130,11 @@ class CallStore:
 
     def usage(self) -> list[Usage]:
         """Sums what the run's calls used so far, a model."""
-        rows = self._db.execute(
-            "SELECT model, COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) "
-            "FROM calls GROUP BY model"
-        )
-        return [Usage(model=model, n_prompt_tokens=read, n_tokens=written) for model, read, written in rows]
+        return read_usage(self._db)
 
     def sent(self) -> list[Sent]:
         """Sums what was sent where."""
-        rows = self._db.execute(
-            "SELECT host, model, content, COUNT(*), SUM(characters) "
-            "FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        )
-        return [
-            Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_characters=row[4]) for row in rows
-        ]
+        return read_sent(self._db)
 
     def write_calls(self, calls: Sequence["Call"], sent: Sequence["Sending"]) -> None:
         """Stores finished calls and what was sent, in one transaction."""

@@ -154,5 +154,5 @@ class Meter:
     def _stop(self, name: str, limit: str, used: str) -> None:
         raise LimitReached(
             f"stopped at calling.{name} {limit}: {used}, and the next call might go over it; every finished "
-            f"call is kept. Raise it in the configuration, and run that again with -o and the run's folder"
+            f"call is kept. Raise it and go on: rpsg resume RUN_FOLDER --{name.replace('_', '-')} MORE"
         )

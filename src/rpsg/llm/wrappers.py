@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Protocol, TypeVar
 
+from rpsg.endpoints import split_name
 from rpsg.errors import PrivateDataError
 from rpsg.llm.calls import Call, CallStore, GroupCommit, Sending, call_key, key_of
 from rpsg.llm.meter import Meter, estimate_tokens
@@ -29,7 +30,12 @@ def require_local(name: str, trust: Trust, *, task: str) -> None:
         PrivateDataError: the model is remote.
     """
     if trust != "local":
-        raise PrivateDataError(f"{task} reads private text, so its model must be local; {name!r} is remote")
+        endpoint, _ = split_name(name)
+        own = f", or say that the server is yours: endpoints.{endpoint}.trust: local" if endpoint else ""
+        raise PrivateDataError(
+            f"{task} reads private text, so its model must be local, and {name!r} is remote; "
+            f"name an embedded one{own}"
+        )
 
 
 class _Chunks:

@@ -1,0 +1,63 @@
+"""Tables and lines of runs that are under way or done. Counts only."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from rpsg.runstate import RunState
+
+
+def print_runs(states: Sequence[RunState], base: Path, *, as_json: bool) -> None:
+    """Prints one line a run."""
+    if as_json:
+        print(json.dumps([_plain(state) for state in states], indent=2))
+        return
+    if not states:
+        print(f"There is no run in {base}; start one with: rpsg run")
+        return
+    table = Table("run", "state", "guarantee", "stage", "cost", "last sign", box=SIMPLE_HEAD)
+    for state in states:
+        cost = "" if state.cost is None else f"${state.cost:.2f}"
+        table.add_row(str(state.folder), state.state, state.guarantee, _stage(state), cost, _ago(state))
+    Console(highlight=False).print(table)
+
+
+def print_status(state: RunState, *, as_json: bool) -> None:
+    """Prints how far a run is, and what it sent where."""
+    if as_json:
+        print(json.dumps(_plain(state), indent=2), flush=True)
+        return
+    print(f"{state.folder}: {state.state}; {state.guarantee}; {_stage(state)} {_ago(state)}".rstrip())
+    if state.n_calls:
+        cost = "price unknown" if state.cost is None else f"${state.cost:.4f}"
+        print(f"  {state.n_calls:,} requests, {state.n_tokens:,} tokens as reported, {cost}")
+    for item in state.sent:
+        print(f"  to {item.host}, {item.model}: {item.content} text, {item.n:,} requests")
+    if state.state == "stopped":
+        print(f"  Go on with: rpsg resume {state.folder}")
+    print(end="", flush=True)
+
+
+def _stage(state: RunState) -> str:
+    return f"{state.stage} {state.done}/{state.total}" if state.stage else "not begun"
+
+
+def _ago(state: RunState) -> str:
+    if state.updated is None:
+        return ""
+    seconds = max(0.0, time.time() - state.updated)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _plain(state: RunState) -> dict[str, object]:
+    values = asdict(state)
+    return {**values, "folder": str(state.folder), "n_calls": state.n_calls, "n_tokens": state.n_tokens}

@@ -1,0 +1,47 @@
+"""No network at all: sockets of this process that would leave the machine's files are refused."""
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from rpsg.config import RunConfig
+from rpsg.endpoints import find_endpoint
+from rpsg.errors import ConfigError, PrivacyError
+
+_NETWORK = (socket.AF_INET, socket.AF_INET6)
+_NAME_LOOKUPS = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
+
+
+def refuse_servers(config: RunConfig) -> None:
+    """Refuses a configuration that names a model on a server.
+
+    Raises:
+        ConfigError: it does.
+    """
+    models = config.models.model_dump()
+    for task in ("abstract", "write", "embed", "sentiment"):
+        name = models[task]
+        if name and find_endpoint(name, config.endpoints) is not None:
+            raise ConfigError(
+                f"--offline: models.{task} is {name!r}, a model on a server; name an embedded model or a "
+                "folder, or leave --offline out"
+            )
+
+
+def forbid_network() -> None:
+    """Refuses every network socket and name lookup of this process from now on, for good.
+
+    It watches Python; a native library that opens sockets by itself would not be seen. Those of this
+    project do not. Model hubs are told to stay offline as well.
+    """
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ[name] = "1"
+    sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, arguments: Sequence[object]) -> None:
+    # A socket pair of the same process (AF_UNIX), which event loops use, goes nowhere.
+    opens = event == "socket.__new__" and arguments[1] in _NETWORK
+    if opens or event in _NAME_LOOKUPS:
+        raise PrivacyError("--offline: something tried to use the network, and was kept from it")

@@ -1,0 +1,134 @@
+"""The runs in a folder, and how far each is; read from their files, while another process may write them."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rpsg.errors import RunDirError
+from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
+from rpsg.llm.meter import load_prices
+from rpsg.rundir import RunDir
+
+State = Literal["running", "stopped", "finished"]
+# A folder of runs holds them at most so deep.
+_DEPTH = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """How far a run is. Counts only.
+
+    Attributes:
+        folder: the run folder.
+        state: finished when its release is written; running while a process works on it.
+        guarantee: its guarantee, and epsilon where that has a meaning.
+        n_wanted: texts asked for; None for the default share of the records.
+        stage: the last one begun; "" before the first.
+        done: items of it finished.
+        total: items of it.
+        updated: when that was noted, in seconds since 1970; None before the first stage.
+        usage: tokens a model on a server used, as the server reported them.
+        cost: US dollars for them; None where a price is unknown or nothing was called.
+        sent: what was sent where.
+    """
+
+    folder: Path
+    state: State
+    guarantee: str
+    n_wanted: int | None
+    stage: str
+    done: int
+    total: int
+    updated: float | None
+    usage: tuple[Usage, ...]
+    cost: float | None
+    sent: tuple[Sent, ...]
+
+    @property
+    def n_calls(self) -> int:
+        """Requests that went to a server, failed ones included."""
+        return sum(item.n for item in self.sent)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens read and written by servers, as they reported them."""
+        return sum(item.n_prompt_tokens + item.n_tokens for item in self.usage)
+
+
+def read_state(folder: Path) -> RunState:
+    """Reads one run's state; changes nothing.
+
+    Raises:
+        RunDirError: there is no run.
+    """
+    run = RunDir.open(folder)
+    config = run.read_config()
+    finished = run.is_done("released")
+    progress = run.read_progress()
+    usage, sent = _read_calls(run.calls)
+    prices = load_prices(config.calling.prices)
+    costs = [prices.cost(item.model, item.n_prompt_tokens, item.n_tokens) for item in usage]
+    priced = [cost for cost in costs if cost is not None]
+    noted = progress.get("time")
+    return RunState(
+        folder=folder,
+        state="running" if run.is_worked_on else "finished" if finished else "stopped",
+        guarantee=config.guarantee + ("" if config.epsilon is None else f", epsilon {config.epsilon:g}"),
+        n_wanted=config.n,
+        stage=str(progress.get("stage", "")),
+        done=int(str(progress.get("done", 0))),
+        total=int(str(progress.get("total", 0))),
+        updated=float(str(noted)) if noted is not None else None,
+        usage=usage,
+        cost=sum(priced) if costs and len(priced) == len(costs) else None,
+        sent=sent,
+    )
+
+
+def find_runs(base: Path) -> list[RunState]:
+    """Reads the states of the runs in a folder, by name.
+
+    Raises:
+        RunDirError: there is no such folder.
+    """
+    if not base.is_dir():
+        raise RunDirError(f"there is no folder {base}; name the one your runs are in")
+    levels = ["/".join(["*"] * depth + ["manifest.json"]) for depth in range(_DEPTH + 1)]
+    found = sorted({path.parent for level in levels for path in base.glob(level)})
+    return [read_state(folder) for folder in found if (folder / "private").is_dir()]
+
+
+def purge(folder: Path) -> int:
+    """Removes a run's stored model calls; returns the bytes freed. The ledger and the release stay.
+
+    Raises:
+        RunDirError: there is no run, a process is working on it, or it is not finished: the calls are what
+            it would go on from.
+    """
+    run = RunDir.open(folder)
+    with run.working():
+        if not run.is_done("released"):
+            raise RunDirError(
+                f"{folder} is not finished, and its stored calls are what it would go on from: finish it "
+                f"with: rpsg resume {folder}, or remove the whole folder"
+            )
+        files = [path for path in run.private.glob(f"{run.calls.name}*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        run.mark("purged")
+        for path in files:
+            path.unlink()
+    return size
+
+
+def _read_calls(path: Path) -> tuple[tuple[Usage, ...], tuple[Sent, ...]]:
+    if not path.exists():
+        return (), ()
+    try:
+        # Opened for reading: a run that works, or was killed, is left as it is.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return tuple(read_usage(db)), tuple(read_sent(db))
+    except sqlite3.Error:
+        # Not a file of calls yet, or one of an older version.
+        return (), ()

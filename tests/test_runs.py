@@ -1,0 +1,199 @@
+"""Runs seen from outside: listed, followed, kept from one another, purged; and no network at all."""
+
+import json
+import multiprocessing
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rpsg import cli, offline, pipeline
+from rpsg.config import RunConfig
+from rpsg.errors import ConfigError, RunDirError
+from rpsg.options import model_options
+from rpsg.rundir import RunDir
+from rpsg.runstate import find_runs, purge, read_state
+from rpsg.types import Progress
+from test_cli import FAKE, POSTS, call
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def small_run(folder: str, *more: str) -> int:
+    return call("run", POSTS, "-n", "4", "-o", folder, *FAKE, *more)
+
+
+class Killed(BaseException):
+    pass
+
+
+def stop_at(stage: str) -> None:
+    def watch(step: Progress) -> None:
+        if step.stage.startswith(stage):
+            raise Killed
+
+    config = RunConfig.parse(
+        {
+            "data": {"path": str(POSTS)},
+            "n": 4,
+            "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": None},
+            "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
+            "write": {"min_length": 20, "max_length": 40},
+            "output": {"folder": "runs/stopped"},
+        }
+    )
+    with pytest.raises(Killed):
+        pipeline.run(config, pipeline.load_corpus(config), on_progress=watch)
+
+
+def test_runs_are_listed_with_what_became_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert small_run("runs/done", "--quiet") == 0
+    stop_at("rewrite")
+    states = {state.folder.name: state for state in find_runs(Path("runs"))}
+    assert states["done"].state == "finished" and states["stopped"].state == "stopped"
+    assert states["stopped"].stage.startswith(("write", "rewrite"))
+    assert 0 < states["stopped"].done <= states["stopped"].total
+    assert call("runs") == 0
+    shown = capsys.readouterr().out
+    assert "runs/done" in shown and "finished" in shown and "stopped" in shown
+    assert call("status", "runs/stopped") == 0
+    assert "rpsg resume runs/stopped" in capsys.readouterr().out
+    assert call("runs", "--json") == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["finished", "stopped"]
+    assert call("resume", "runs/stopped", "--quiet") == 0
+    assert read_state(Path("runs/stopped")).state == "finished"
+
+
+def test_what_is_noted_for_other_terminals_holds_counts_only() -> None:
+    assert small_run("runs/done", "--quiet") == 0
+    noted = RunDir.open(Path("runs/done")).read_progress()
+    assert set(noted) == {"time", "stage", "done", "total", "n_tokens", "n_new", "seconds", "cost"}
+    assert oct((Path("runs/done/private/progress.json")).stat().st_mode)[-3:] == "600"
+
+
+def hold(folder: str, ready: "multiprocessing.synchronize.Event") -> None:
+    with RunDir.open(Path(folder)).working():
+        ready.set()
+        multiprocessing.Event().wait()
+
+
+def test_a_second_process_is_kept_off_and_a_killed_one_keeps_nobody_off() -> None:
+    stop_at("rewrite")
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=hold, args=("runs/stopped", ready))
+    other.start()
+    try:
+        assert ready.wait(30)
+        assert read_state(Path("runs/stopped")).state == "running"
+        assert call("resume", "runs/stopped") == 2
+        with pytest.raises(RunDirError, match="another process is working"):
+            purge(Path("runs/stopped"))
+    finally:
+        other.kill()
+        other.join()
+    assert read_state(Path("runs/stopped")).state == "stopped"
+    assert call("resume", "runs/stopped", "--quiet") == 0
+
+
+def test_purge_removes_the_calls_of_a_finished_run_only(capsys: pytest.CaptureFixture[str]) -> None:
+    stop_at("rewrite")
+    assert call("purge", "runs/stopped") == 2
+    assert "not finished" in capsys.readouterr().err
+    assert Path("runs/stopped/private/calls.sqlite").exists()
+    assert call("resume", "runs/stopped", "--quiet") == 0
+    released = Path("runs/stopped/release/synthetic.jsonl").read_bytes()
+    assert call("purge", "runs/stopped") == 0
+    assert not list(Path("runs/stopped/private").glob("calls.sqlite*"))
+    assert Path("runs/stopped/private/ledger.sqlite").exists()
+    assert Path("runs/stopped/release/synthetic.jsonl").read_bytes() == released
+    # Going on would ask, and pay, for every call again.
+    assert call("resume", "runs/stopped") == 2
+    assert "removed" in capsys.readouterr().err
+
+
+def test_a_changed_configuration_is_refused_by_the_names_of_its_fields(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert small_run("runs/done", "--quiet") == 0
+    assert small_run("runs/done", "--set", "write.temperature=0.7", "--set", "vote.survive=0.5") == 2
+    assert "vote.survive, write.temperature changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base", ["nowhere", "empty"])
+def test_no_runs(base: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    assert call("runs", base) == (2 if base == "nowhere" else 0)
+    out = capsys.readouterr()
+    assert "name the one your runs are in" in out.err or "rpsg run" in out.out
+    assert call("status", base) == 2
+
+
+# --- one model on a server, said on the command line ------------------------------------------------
+
+
+def test_options_of_a_server_become_settings() -> None:
+    options = model_options("vllm:m", base_url=["http://a:1/v1"], api_key_env=None, trust="local")
+    assert options == {
+        "models.abstract": "vllm:m",
+        "models.write": "vllm:m",
+        "endpoints.vllm.base_url": ["http://a:1/v1"],
+        "endpoints.vllm.trust": "local",
+    }
+    assert model_options(None, base_url=None, api_key_env=None, trust=None) == {
+        "models.abstract": None,
+        "models.write": None,
+    }
+    for name in (None, "smollm2-135m-instruct", "local:folder"):
+        with pytest.raises(ConfigError, match="--trust: name the server's model"):
+            model_options(name, base_url=None, api_key_env=None, trust="local")
+
+
+def test_a_remote_model_is_kept_from_private_text(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1"]
+    assert call("run", POSTS, "-n", "4", "-o", "runs/remote", *options) == 2
+    assert not Path("runs").exists()
+    assert "endpoints.openai.trust: local" in capsys.readouterr().err
+
+
+# --- no network at all ------------------------------------------------------------------------------
+
+
+def test_offline_refuses_a_model_on_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert small_run("runs/x", "--offline", "--set", "models.write=ollama:m") == 2
+    assert "--offline: models.write" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_offline_opens_no_socket_over_a_whole_run(tmp_path: Path) -> None:
+    # In a process of its own: what keeps sockets shut cannot be taken back.
+    code = f"""
+import socket, sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(event) if event == "socket.connect" else None)
+sys.argv = ["rpsg", "run", {str(POSTS)!r}, "-n", "4", "-o", "runs/x", "--offline", "--quiet", *{FAKE!r}]
+from rpsg.cli import main
+try: main()
+except SystemExit as end: assert not end.code, end.code
+for attempt in (lambda: socket.socket(), lambda: socket.getaddrinfo("localhost", 80),
+                lambda: socket.create_connection(("127.0.0.1", 9))):
+    try: attempt()
+    except Exception as error: assert "--offline" in str(error), error
+    else: raise SystemExit("a socket opened")
+assert not opened, opened
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_state(tmp_path / "runs/x").state == "finished"
+
+
+def test_a_socket_opens_without_offline() -> None:
+    assert offline._NETWORK[0] == socket.AF_INET
+    socket.socket().close()
+    assert cli.EXIT_BAD_INPUT == 2
