@@ -61,7 +61,7 @@ def validate(
     """Check configuration and data and say what would happen. Spends nothing."""
     from rpsg import pipeline
     from rpsg.config import RunConfig
-    from rpsg.console import print_plan
+    from rpsg.console_plan import print_plan
 
     config = RunConfig.load(config_file)
     corpus = pipeline.load_corpus(config)
@@ -73,16 +73,18 @@ def plan(
     config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="rpsg.yaml")],
     as_json: Json = False,
 ) -> None:
-    """Print the ledger of a run in advance: each release, its noise, its cost. Spends nothing."""
+    """Print in advance each release, its noise, its cost, and the calls of models. Spends nothing."""
     from rpsg import pipeline
     from rpsg.config import RunConfig
-    from rpsg.console import print_ledger_plan
+    from rpsg.console_plan import print_ledger_plan
+    from rpsg.plan_calls import plan_calls
 
     config = RunConfig.load(config_file)
     corpus = pipeline.load_corpus(config)
     lines = pipeline.plan_releases(config, corpus)
     notes = pipeline.plan_notes(config, corpus)
-    print_ledger_plan(config, corpus, lines, notes=notes, as_json=as_json)
+    calls = plan_calls(config, corpus, pipeline.plan(config, corpus))
+    print_ledger_plan(config, corpus, lines, calls, notes=notes, as_json=as_json)
 
 
 @app.command()
@@ -250,7 +252,8 @@ def _execute(config: "RunConfig", *, offline: bool, quiet: bool, as_json: bool) 
         refuse_servers(config)
         forbid_network()
     from rpsg import pipeline
-    from rpsg.console import ProgressView, print_result, print_statement
+    from rpsg.console import ProgressView, print_result
+    from rpsg.console_plan import print_statement
 
     corpus: PrivateCorpus = pipeline.load_corpus(config)
     config = pipeline.with_folder(config)

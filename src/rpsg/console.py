@@ -17,14 +17,11 @@ from rpsg.types import Progress as Step
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rpsg.config import RunConfig
     from rpsg.doctor import Check
     from rpsg.evaluate.result import Evaluation
     from rpsg.llm.models import ModelInfo
-    from rpsg.plan import Plan, PlannedLine
     from rpsg.privacy.budget import BudgetState
     from rpsg.result import RunResult
-    from rpsg.types import PrivateCorpus
 
 _PLAIN_SECONDS = 10.0
 
@@ -88,82 +85,6 @@ class ProgressView:
 def _speed(step: Step) -> str:
     speed = f"{step.n_tokens / step.seconds:.0f} tok/s" if step.n_tokens and step.seconds > 0 else ""
     return " ".join(part for part in (speed, "" if step.cost is None else f"${step.cost:.2f}") if part)
-
-
-def print_statement(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> None:
-    """Prints the privacy statement and what is about to happen."""
-    from rpsg.pipeline import statement_of
-
-    console = Console(highlight=False)
-    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n", soft_wrap=False)
-    for line in plan_lines(config, corpus, plan):
-        console.print(line)
-    console.print()
-
-
-def plan_lines(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan") -> list[str]:
-    """Says in words what a run would do."""
-    if config.guarantee == "end-to-end":
-        lines = [
-            f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",
-            f"models: {config.models.write} writes from "
-            f"{'public prompts' if config.epsilon == 0 else 'what is released with noise'}, "
-            f"{config.models.embed} embeds",
-        ]
-        return lines + [f"warning: {text}" for text in corpus.warnings]
-    skipped = sum(corpus.skipped.values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items() if count)
-    lines = [
-        f"{plan.n_records} records" + (f" ({skipped} rows skipped: {reasons})" if skipped else ""),
-        f"{plan.n_calibration} held out to set the filters, {plan.n_pool} can be seeds",
-        f"{plan.n_wanted} synthetic texts wanted, {plan.n_seeds} seeds in the first round",
-        f"models: {config.models.abstract} summarises, {config.models.write} writes, "
-        f"{config.models.embed} embeds",
-    ]
-    if not plan.filters_on:
-        lines.append("too few records to calibrate the similarity and likelihood filters: both stay off")
-    return lines + [f"warning: {text}" for text in corpus.warnings]
-
-
-def print_plan(config: "RunConfig", corpus: "PrivateCorpus", plan: "Plan", *, as_json: bool) -> None:
-    """Prints the plan of a run that is not started."""
-    from rpsg.pipeline import statement_of
-
-    if as_json:
-        print(json.dumps({"plan": asdict(plan), "statement": statement_of(config, corpus)}, indent=2))
-        return
-    print_statement(config, corpus, plan)
-    print("Configuration and data are fine. Nothing was spent.")
-
-
-def print_ledger_plan(
-    config: "RunConfig",
-    corpus: "PrivateCorpus",
-    lines: "Sequence[PlannedLine]",
-    *,
-    notes: "Sequence[str]" = (),
-    as_json: bool,
-) -> None:
-    """Prints the ledger of a run that is not started."""
-    from rpsg.pipeline import statement_of
-
-    if as_json:
-        rows = [asdict(line) for line in lines]
-        page = {"statement": statement_of(config, corpus), "releases": rows, "notes": list(notes)}
-        print(json.dumps(page, indent=2))
-        return
-    console = Console(highlight=False)
-    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n")
-    table = Table("release", "cost", "signal", box=SIMPLE_HEAD)
-    for line in lines:
-        table.add_row(line.release, line.cost, line.signal)
-    console.print(table)
-    for line in lines:
-        if line.warning:
-            console.print(f"warning: {line.release}: {line.warning}", markup=False)
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
-    print("Nothing was spent.")
 
 
 def print_budgets(budgets: "Sequence[BudgetState]", *, as_json: bool) -> None:

@@ -1,0 +1,115 @@
+"""What a run would do, printed before it is started."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from rpsg.config import RunConfig
+from rpsg.pipeline import statement_of
+from rpsg.plan import Plan, PlannedLine
+from rpsg.plan_calls import PlannedCalls, shortest_seconds
+from rpsg.types import PrivateCorpus
+
+
+def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> None:
+    """Prints the privacy statement and what is about to happen."""
+    console = Console(highlight=False)
+    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n", soft_wrap=False)
+    for line in plan_lines(config, corpus, plan):
+        console.print(line)
+    console.print()
+
+
+def plan_lines(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str]:
+    """Says in words what a run would do."""
+    if config.guarantee == "end-to-end":
+        lines = [
+            f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",
+            f"models: {config.models.write} writes from "
+            f"{'public prompts' if config.epsilon == 0 else 'what is released with noise'}, "
+            f"{config.models.embed} embeds",
+        ]
+        return lines + [f"warning: {text}" for text in corpus.warnings]
+    skipped = sum(corpus.skipped.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items() if count)
+    lines = [
+        f"{plan.n_records} records" + (f" ({skipped} rows skipped: {reasons})" if skipped else ""),
+        f"{plan.n_calibration} held out to set the filters, {plan.n_pool} can be seeds",
+        f"{plan.n_wanted} synthetic texts wanted, {plan.n_seeds} seeds in the first round",
+        f"models: {config.models.abstract} summarises, {config.models.write} writes, "
+        f"{config.models.embed} embeds",
+    ]
+    if not plan.filters_on:
+        lines.append("too few records to calibrate the similarity and likelihood filters: both stay off")
+    return lines + [f"warning: {text}" for text in corpus.warnings]
+
+
+def print_plan(config: RunConfig, corpus: PrivateCorpus, plan: Plan, *, as_json: bool) -> None:
+    """Prints the plan of a run that is not started."""
+    if as_json:
+        print(json.dumps({"plan": asdict(plan), "statement": statement_of(config, corpus)}, indent=2))
+        return
+    print_statement(config, corpus, plan)
+    print("Configuration and data are fine. Nothing was spent.")
+
+
+def print_ledger_plan(
+    config: RunConfig,
+    corpus: PrivateCorpus,
+    lines: Sequence[PlannedLine],
+    calls: Sequence[PlannedCalls],
+    *,
+    notes: Sequence[str] = (),
+    as_json: bool,
+) -> None:
+    """Prints the ledger of a run that is not started, and the calls it would make."""
+    if as_json:
+        page = {
+            "statement": statement_of(config, corpus),
+            "releases": [asdict(line) for line in lines],
+            "notes": list(notes),
+            "calls": [asdict(task) for task in calls],
+            "seconds_at_least": shortest_seconds(config, calls),
+        }
+        print(json.dumps(page, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n")
+    table = Table("release", "cost", "signal", box=SIMPLE_HEAD)
+    for line in lines:
+        table.add_row(line.release, line.cost, line.signal)
+    console.print(table)
+    _print_calls(console, config, calls)
+    for line in lines:
+        if line.warning:
+            console.print(f"warning: {line.release}: {line.warning}", markup=False)
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+    print("Nothing was spent.")
+
+
+def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCalls]) -> None:
+    table = Table(
+        "calls of", "model", "calls", "tokens read", "tokens written", "US dollars", box=SIMPLE_HEAD
+    )
+    for task in calls:
+        price = "price unknown" if task.cost is None else f"{task.cost:.2f}"
+        table.add_row(
+            task.task,
+            task.model,
+            f"{task.n_calls:,}",
+            f"{task.n_prompt_tokens:,}",
+            f"{task.n_tokens:,}",
+            price if task.on_server else "this machine",
+        )
+    console.print(table)
+    seconds = shortest_seconds(config, calls)
+    least = "" if seconds is None else f" Your limits a minute make it take at least {seconds / 60:.0f} min."
+    print(
+        "Calls are those of the first round, tokens are estimates; texts that are rejected are written "
+        f"again, up to a bound.{least}"
+    )

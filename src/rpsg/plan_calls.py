@@ -1,0 +1,143 @@
+"""What a run would ask of its language models: calls, tokens, cost and time, estimated in advance."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from rpsg.config import RunConfig
+from rpsg.endpoints import find_endpoint
+from rpsg.llm.meter import CHARACTERS_PER_TOKEN, PriceTable, load_prices
+from rpsg.llm.prompting import PromptName, load_prompt
+from rpsg.plan import Plan
+from rpsg.plan_keys import plan_keys
+from rpsg.types import PrivateCorpus
+
+_TOKENS_PER_WORD = 1.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCalls:
+    """Calls of one task in a run's first round; texts that are rejected are asked for again, up to a bound.
+
+    Attributes:
+        task: what they do.
+        model: the model's name.
+        on_server: whether it is called over a network.
+        n_calls: how many.
+        n_prompt_tokens: read in all of them, estimated from characters.
+        n_tokens: written in all of them, estimated from the lengths asked for.
+        cost: US dollars; None where the price is unknown.
+    """
+
+    task: str
+    model: str
+    on_server: bool
+    n_calls: int
+    n_prompt_tokens: int
+    n_tokens: int
+    cost: float | None
+
+
+def plan_calls(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[PlannedCalls]:
+    """Estimates a run's calls of language models; an embedder's are not listed.
+
+    Raises:
+        ConfigError: the price table cannot be read, or a model's endpoint is unknown.
+    """
+    if config.guarantee == "end-to-end":
+        tasks = _paid_tasks(config, has_labels=bool(corpus.label_columns))
+    else:
+        tasks = _private_tasks(config, corpus, sizes)
+    prices = load_prices(config.calling.prices)
+    return [_priced(task, config, prices) for task in tasks if task.n_calls]
+
+
+def shortest_seconds(config: RunConfig, calls: Iterable[PlannedCalls]) -> float | None:
+    """Returns the least time that the account's limits per minute allow; None where none are known."""
+    served = [task for task in calls if task.on_server]
+    times = [
+        60 * sum(amounts) / limit
+        for limit, amounts in (
+            (config.calling.requests_per_minute, [task.n_calls for task in served]),
+            (config.calling.tokens_per_minute, [task.n_prompt_tokens + task.n_tokens for task in served]),
+        )
+        if limit is not None and served
+    ]
+    return max(times, default=None)
+
+
+def _private_tasks(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[PlannedCalls]:
+    words = [len(record.text.split()) for record in corpus.records]
+    characters = [len(record.text) for record in corpus.records]
+    mean_words, mean_characters = sum(words) / len(words), sum(characters) / len(characters)
+    summary = config.abstract.max_tokens
+    text = _reply_tokens(mean_words, config)
+    read = int(mean_characters / CHARACTERS_PER_TOKEN)
+    n, drafts = sizes.n_seeds, config.write.n_drafts
+    writer, summariser = config.models.write, config.models.abstract
+    tasks = [
+        _task(
+            "summarise",
+            summariser,
+            n * config.abstract.n_samples,
+            _prompt(config, "abstract") + read,
+            summary,
+        ),
+        _task(
+            "write", writer, n * config.write.n_variants * drafts, _prompt(config, "write") + summary, text
+        ),
+    ]
+    if config.write.rewrite:
+        prompt = _prompt(config, "rewrite") + summary + text
+        tasks.append(_task("rewrite", writer, n * drafts, prompt, text))
+    if config.models.sentiment and find_endpoint(config.models.sentiment, config.endpoints) is not None:
+        n_judged = n * (1 + config.abstract.n_candidates)
+        tasks.append(_task("sentiment", config.models.sentiment, n_judged, read, 1))
+    return tasks
+
+
+def _paid_tasks(config: RunConfig, *, has_labels: bool) -> list[PlannedCalls]:
+    planned = plan_keys(config, has_labels=has_labels)
+    text = _reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
+    writer, drafts, n = config.models.write, config.write.n_drafts, planned.n_candidates
+    tasks = []
+    if planned.material is None and planned.n_topics > 1:
+        n_public = max(config.keys.n_public_texts, 4 * planned.n_topics)
+        tasks.append(_task("public texts", writer, n_public, _prompt(config, "public"), text))
+    guided: PromptName = "keys" if planned.releases() else "public"
+    each = drafts if guided == "keys" else 1
+    tasks.append(_task("write", writer, n * each, _prompt(config, guided), text))
+    n_rounds = max(0, len(planned.votes) - 1)
+    if n_rounds:
+        prompt = _prompt(config, "rewrite") + text
+        tasks.append(_task("vary", writer, n_rounds * (n // 2) * drafts, prompt, text))
+    return tasks
+
+
+def _task(task: str, model: str, n_calls: int, n_prompt_tokens: int, n_tokens: int) -> PlannedCalls:
+    return PlannedCalls(
+        task=task,
+        model=model,
+        on_server=False,
+        n_calls=n_calls,
+        n_prompt_tokens=n_calls * n_prompt_tokens,
+        n_tokens=n_calls * n_tokens,
+        cost=None,
+    )
+
+
+def _priced(task: PlannedCalls, config: RunConfig, prices: PriceTable) -> PlannedCalls:
+    if find_endpoint(task.model, config.endpoints) is None:
+        return task
+    cost = prices.cost(task.model, task.n_prompt_tokens, task.n_tokens)
+    return replace(task, on_server=True, cost=cost)
+
+
+def _prompt(config: RunConfig, name: PromptName) -> int:
+    folder = config.abstract.prompt if name == "abstract" else config.write.prompt
+    n_characters = sum(len(turn.content) for turn in load_prompt(folder, name).turns)
+    return int(n_characters / CHARACTERS_PER_TOKEN)
+
+
+def _reply_tokens(n_words: float, config: RunConfig) -> int:
+    asked = min(max(n_words, config.write.min_length), config.write.max_length)
+    return int(asked * _TOKENS_PER_WORD)
