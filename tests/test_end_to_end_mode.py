@@ -29,6 +29,7 @@ from rpsg.public import build_file
 from rpsg.public_file import read_public_file, write_public_file
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
+from rpsg.runstate import read_state
 from rpsg.stages.keys import PrivateKeys, choose_words, extract_keys
 from rpsg.stages.vote import floor_diversity
 from rpsg.text import WordRuns
@@ -278,7 +279,16 @@ def test_the_writing_model_may_be_remote_and_no_private_text_reaches_it(tmp_path
     private = WordRuns.build([item.text for item in texts.records], 6)
     assert len(server.bodies) >= 20
     assert not any(private.shared_with(body) for body in server.bodies)
+    card = json.loads((tmp_path / "run/release/privacy_card.json").read_text())
+    sent_to = {flow["task"]: flow["hosts"] for flow in card["inputs"]["data_flow"]}
+    assert sent_to == {task: ["127.0.0.1"] if task == "write" else [] for task in sent_to}
     assert "| write | own:fake | remote |" in (tmp_path / "run/release/privacy_card.md").read_text()
+    # What was sent is on file too, and nothing went elsewhere.
+    state = read_state(tmp_path / "run")
+    assert {item.host for item in state.sent} == {"127.0.0.1"}
+    # An attempt that found no connection counts: it was made.
+    assert state.n_calls >= len(server.bodies)
+    assert {item.content for item in state.sent} <= {"public", "released"}
 
 
 @pytest.mark.parametrize("missing", ["epsilon", "n", "n_units_bound"])

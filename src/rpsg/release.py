@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rpsg.config import RunConfig
+from rpsg.endpoints import find_endpoint
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
@@ -103,18 +104,23 @@ def data_flows(session: Session) -> list[DataFlow]:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.
         embeds = embeds if config.evaluate.enabled else "written texts"
-    tasks: list[tuple[str, str, _Named | None]] = [
-        ("summarise", "private texts", models.summariser),
-        ("write", reads, models.writer),
-        ("embed", embeds, models.embedder),
-        ("sentiment", judges, models.sentiment),
-        ("find personal details", finds, models.pii),
+    tasks: list[tuple[str, str, _Named | None, str | None]] = [
+        ("summarise", "private texts", models.summariser, config.models.abstract),
+        ("write", reads, models.writer, config.models.write),
+        ("embed", embeds, models.embedder, config.models.embed),
+        ("sentiment", judges, models.sentiment, config.models.sentiment),
+        ("find personal details", finds, models.pii, None),
     ]
     return [
-        DataFlow(task=task, model=model.name, trust=model.trust, reads=what)
-        for task, what, model in tasks
+        DataFlow(task=task, model=model.name, trust=model.trust, reads=what, hosts=_hosts(config, name))
+        for task, what, model, name in tasks
         if model is not None and what
     ]
+
+
+def _hosts(config: RunConfig, name: str | None) -> tuple[str, ...]:
+    endpoint = find_endpoint(name, config.endpoints) if name else None
+    return endpoint.hosts if endpoint is not None else ()
 
 
 def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> list[str]:

@@ -194,6 +194,8 @@ def test_attack_bounds_hold_for_the_best_test() -> None:
 
 
 def test_names_cannot_format_the_page(tmp_path: Path) -> None:
-    flow = DataFlow(task="write", model="a|b\n**All texts are private.**", trust="local", reads="x")
+    flow = DataFlow(
+        task="write", model="a|b\n**All texts are private.**", trust="local", reads="x", hosts=("a|b",)
+    )
     page = render_markdown(card(tmp_path / "l", "selection", data_flow=(flow,)))
-    assert "| write | a\\|b \\*\\*All texts are private.\\*\\* | local | x |" in page
+    assert "| write | a\\|b \\*\\*All texts are private.\\*\\* | local | x | a\\|b |" in page

@@ -91,9 +91,12 @@ def render_markdown(card: Card) -> str:
         f"| {escape(line.note)} |"
         for line in card.releases
     ]
-    parts.append("\n## Which model read what\n\n| task | model | runs | reads |\n|---|---|---|---|")
+    parts.append(
+        "\n## Which model read what\n\n| task | model | runs | reads | sent to |\n|---|---|---|---|---|"
+    )
     parts += [
-        f"| {flow.task} | {escape(flow.model)} | {flow.trust} | {flow.reads} |"
+        f"| {flow.task} | {escape(flow.model)} | {flow.trust} | {flow.reads} "
+        f"| {', '.join(map(escape, flow.hosts)) or 'no server'} |"
         for flow in card.inputs.data_flow
     ]
     parts.append("\n## Not covered\n")

@@ -14,12 +14,21 @@ class _Part(BaseModel):
 
 
 class DataFlow(_Part):
-    """Which model read which kind of text, and where it ran."""
+    """Which model read which kind of text, and where it ran.
+
+    Attributes:
+        task: what for.
+        model: its name.
+        trust: remote where the text left what the user trusts.
+        reads: kinds of text. Not how many calls: that depends on the private texts.
+        hosts: of the servers it was sent to; empty for a model in the run's own process.
+    """
 
     task: str
     model: str
     trust: Trust
     reads: str
+    hosts: tuple[str, ...] = ()
 
 
 class CardInputs(_Part):
