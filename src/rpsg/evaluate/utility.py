@@ -197,8 +197,11 @@ def _classify(train: Sequence[tuple[str, str]], texts: Sequence[str]) -> LabelAr
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    if len({label for _, label in train}) < 2:
+    n_labels = len({label for _, label in train})
+    if n_labels < 2:
         raise NotComputable("the training texts have fewer than two labels at this size")
+    if 2 * n_labels > len(train):
+        raise NotComputable(f"{n_labels} labels among {len(train)} training texts: too few of each to learn")
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     features = vectoriser.fit_transform([text for text, _ in train])
     model = LogisticRegression(C=10.0, max_iter=500, class_weight="balanced")
