@@ -23,6 +23,7 @@ Names = Annotated[
 ]
 # Names of models in this process may begin so.
 LOCAL = "local"
+IN_PROCESS = (LOCAL, "llamacpp")
 
 
 class Section(BaseModel):
@@ -38,6 +39,9 @@ class EndpointConfig(Section):
     base_url: Names = Field((), description="several servers of the same model are used at once")
     api_key_env: Names = Field((), description="NAMES of environment variables with keys; none is fine")
     api_version: str | None = Field(None, description="Azure only")
+    mode: Literal["live", "batch"] = Field(
+        "live", description="batch: half the price where the server has it, an answer within a day"
+    )
     trust: Trust = Field("remote", description="local: you trust it with private text")
     top_k: bool = Field(False, description="whether the server knows top_k")
     reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
@@ -150,10 +154,10 @@ def find_endpoint(name: str, own: Mapping[str, EndpointConfig]) -> EndpointConfi
         ConfigError: the endpoint is unknown, or where it is was not said.
     """
     prefix, rest = split_name(name)
-    if not prefix or prefix == LOCAL:
+    if not prefix or prefix in IN_PROCESS:
         return None
     if prefix not in BUILT_IN and prefix not in own:
-        known = sorted({*BUILT_IN, *own, LOCAL})
+        known = sorted({*BUILT_IN, *own, *IN_PROCESS})
         near = difflib.get_close_matches(prefix, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"model {name!r}: there is no endpoint {prefix!r}; {hint}")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from rpsg.config import RunConfig
-from rpsg.endpoints import LOCAL, split_name
+from rpsg.endpoints import IN_PROCESS, split_name
 from rpsg.errors import ConfigError
 from rpsg.yaml_file import read_yaml, set_value
 
@@ -49,7 +49,7 @@ def model_options(
     given = {"base_url": base_url or None, "api_key_env": api_key_env or None, "trust": trust}
     said = {name: value for name, value in given.items() if value is not None}
     endpoint, _ = split_name(model or "")
-    if said and (not endpoint or endpoint == LOCAL):
+    if said and (not endpoint or endpoint in IN_PROCESS):
         names = ", ".join("--" + name.replace("_", "-") for name in said)
         raise ConfigError(f"{names}: name the server's model too, for example --model openai:NAME")
     settings: dict[str, object] = {"models.abstract": model, "models.write": model}

@@ -13,6 +13,7 @@ from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
 from rpsg.llm.language import detect_languages
+from rpsg.loading import check_trust
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
@@ -24,7 +25,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, new_run_folder
-from rpsg.session import check_trust, open_session
+from rpsg.session import open_session
 from rpsg.stages.variants import Source
 from rpsg.steps import check_labels, choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
 from rpsg.types import PrivateCorpus, Progress

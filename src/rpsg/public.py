@@ -22,10 +22,11 @@ from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
 from rpsg.llm.calls import CallStore
 from rpsg.llm.prompting import PromptName
+from rpsg.loading import Models, OnProgress, load_models
 from rpsg.plan_keys import plan_keys
 from rpsg.public_file import LONGEST_WORD, PublicFile, PublicMaterial
 from rpsg.rng import Streams
-from rpsg.session import Models, OnProgress, Session, load_models
+from rpsg.session import Session
 from rpsg.stages.variants import Source, write_texts
 from rpsg.text import MIN_WORDS, content_words, flaw_of
 from rpsg.types import Embedder, FloatArray

@@ -54,6 +54,12 @@ def text_model(
         connect = _load("rpsg.llm.openai:OpenAITextModel")
         allowed = serving.remote_content
         return cast("TextModel", connect(name, endpoint, serving.calling, allowed=allowed))
+    if _is_gguf(name):
+        path = Path(split_name(name)[1]).expanduser()
+        return cast(
+            "TextModel",
+            _load("rpsg.llm.llamacpp:LlamaCppTextModel.load")(path, name=path.name, threads=threads),
+        )
     name = name.removeprefix("local:")
     load = _load("rpsg.llm.local:LocalTextModel.load")
     return cast("TextModel", load(_resolve("text", name), name=_shown(name), dtype=dtype, threads=threads))
@@ -73,7 +79,7 @@ def is_summariser(name: str) -> bool:
     """Tells whether a name stands for an encoder-decoder model rather than a causal one."""
     if _find("summariser", name) is not None:
         return True
-    if _find("text", name) is not None or split_name(name)[0] not in {"", "local"}:
+    if _find("text", name) is not None or split_name(name)[0] not in {"", "local"} or _is_gguf(name):
         return False
     name = name.removeprefix("local:")
     settings = json.loads((_resolve("text", name) / "config.json").read_text(encoding="utf-8"))
@@ -159,6 +165,10 @@ def _load(target: str) -> Callable[..., object]:
     for part in path.split("."):
         found = getattr(found, part)
     return cast("Callable[..., object]", found)
+
+
+def _is_gguf(name: str) -> bool:
+    return split_name(name)[0] == "llamacpp" or name.lower().endswith(".gguf")
 
 
 def _resolve(kind: str, name: str) -> Path:

@@ -2,76 +2,26 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from rpsg import registry
 from rpsg.config import RunConfig
-from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.llm.calls import CallStore
-from rpsg.llm.meter import Meter, load_prices
-from rpsg.llm.prompting import PromptedSummariser, load_prompt
-from rpsg.llm.sentiment import PromptedSentiment
-from rpsg.llm.wrappers import (
-    CalledTextModel,
-    StagedTextModel,
-    StoredSummariser,
-    StoredTextModel,
-    require_local,
-)
+from rpsg.llm.wrappers import require_local
+from rpsg.loading import Models, OnProgress, load_models
 from rpsg.privacy.ledger import Ledger, Limit
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
-from rpsg.types import (
-    Content,
-    Embedder,
-    FloatArray,
-    PiiDetector,
-    PrivateRecord,
-    Progress,
-    Rejection,
-    SentimentModel,
-    ServedTextModel,
-    Summariser,
-    TextModel,
-)
+from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
 
 # How often other terminals are told how far a stage is.
 PROGRESS_SECONDS = 1.0
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
-    """One model a task."""
-
-    summariser: Summariser | None
-    writer: StagedTextModel
-    embedder: Embedder
-    sentiment: SentimentModel | None
-    pii: PiiDetector | None
-    open: tuple["Closeable", ...] = ()
-
-    def close(self) -> None:
-        """Closes connections to servers."""
-        for item in self.open:
-            item.close()
-
-
-@runtime_checkable
-class Closeable(Protocol):
-    """Holds connections."""
-
-    def close(self) -> None:
-        """Closes them."""
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -173,103 +123,6 @@ def open_session(
             on_progress=noted,
             counts=counts,
         )
-
-
-def check_trust(config: RunConfig) -> None:
-    """Refuses a configuration that would show private text to a remote server, before anything is begun.
-
-    The loaded models are asked again: one that another package brings is known only then.
-
-    Raises:
-        PrivateDataError: it would.
-        ConfigError: a model's endpoint is unknown.
-    """
-    models = config.models
-    reads = {"embedding": models.embed, "sentiment": models.sentiment}
-    if config.guarantee != "end-to-end":
-        reads |= {"abstraction": models.abstract}
-        if not config.allow_remote_abstractions:
-            reads |= {"writing from summaries of private text": models.write}
-    for task, name in reads.items():
-        endpoint = find_endpoint(name, config.endpoints) if name else None
-        if name and endpoint is not None:
-            require_local(name, endpoint.trust, task=task)
-
-
-def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
-    """Loads the models that a configuration names.
-
-    Raises:
-        ModelUnavailable: a model's files are not there.
-        PrivateDataError: a task that reads private text, or a summary of it, names a remote model.
-    """
-    names, generation = config.models, config.generation
-    settings = f"{generation.dtype}/{generation.threads}"
-    serving = _serving(config)
-    meter = Meter(config.calling, load_prices(config.calling.prices), store.usage())
-    opened: list[Closeable] = []
-
-    def load(name: str) -> TextModel:
-        return registry.text_model(name, dtype=generation.dtype, threads=generation.threads, serving=serving)
-
-    def keep(model: TextModel, stage: str) -> StagedTextModel:
-        if isinstance(model, ServedTextModel):
-            opened.append(model)
-            return CalledTextModel(model, store=store, stage=stage, meter=meter, on_progress=on_progress)
-        return StoredTextModel(
-            model,
-            store=store,
-            stage=stage,
-            chunk_size=generation.chunk_size,
-            settings=settings,
-            on_progress=on_progress,
-        )
-
-    writer = load(names.write)
-    summariser: Summariser | None
-    if config.guarantee == "end-to-end":
-        # Nothing is summarised, and the writer reads ledger outputs only: it may be remote.
-        summariser = None
-    elif registry.is_summariser(names.abstract):
-        summariser = StoredSummariser(
-            registry.summariser(names.abstract, max_tokens=config.abstract.max_tokens),
-            store,
-            chunk_size=generation.chunk_size,
-            settings=settings,
-            on_progress=on_progress,
-        )
-    else:
-        summariser = PromptedSummariser(
-            keep(writer if names.abstract == names.write else load(names.abstract), "abstract"),
-            load_prompt(config.abstract.prompt, "abstract"),
-            sampling=config.abstract,
-            max_tokens=config.abstract.max_tokens,
-        )
-    if summariser is not None:
-        require_local(summariser.name, summariser.trust, task="abstraction")
-        if not config.allow_remote_abstractions:
-            require_local(writer.name, writer.trust, task="writing from summaries of private text")
-    embedder = registry.embedder(names.embed, serving=serving)
-    require_local(embedder.name, embedder.trust, task="embedding")
-    sentiment: SentimentModel | None = None
-    if names.sentiment and find_endpoint(names.sentiment, config.endpoints) is not None:
-        sentiment = PromptedSentiment(keep(load(names.sentiment), "sentiment"))
-    elif names.sentiment:
-        sentiment = registry.sentiment_model(names.sentiment)
-    return Models(
-        summariser=summariser,
-        writer=keep(writer, "write"),
-        embedder=embedder,
-        sentiment=sentiment,
-        pii=registry.pii_detector(names.pii) if config.refine.pii.enabled else None,
-        open=(*opened, embedder) if isinstance(embedder, Closeable) else tuple(opened),
-    )
-
-
-def _serving(config: RunConfig) -> Serving:
-    abstraction: frozenset[Content] = frozenset({"abstraction"})
-    may_leave = FREE | abstraction if config.allow_remote_abstractions else FREE
-    return Serving(endpoints=config.endpoints, calling=config.calling, remote_content=may_leave)
 
 
 @dataclass(slots=True)

@@ -1,18 +1,16 @@
 """The client against a server on loopback that fails in every way it is told to."""
 
 import asyncio
-import json
 import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
 
 import numpy as np
 import pytest
 
+from fault_server import OK, Server
 from rpsg import registry
 from rpsg.endpoints import CallingConfig, EndpointConfig, Serving, find_endpoint
 from rpsg.errors import ConfigError, LimitReached, ModelBusy, ModelError, ModelUnavailable, PrivateDataError
@@ -28,116 +26,13 @@ from rpsg.llm.wrappers import CalledTextModel
 from rpsg.types import Completion, Content, Message, TextRequest
 
 KEY = "sk-canary-key"
-OK = "ok"
+# Closed after each test, which may have ended with the run that it is about.
+OPENED: list[OpenAITextModel | OpenAIEmbedder] = []
 
 
-class Server:
-    """Answers each prompt with its echo, after the faults that are listed for it."""
-
-    def __init__(self) -> None:
-        self.faults: dict[str, list[str]] = {}
-        self.always = OK
-        self.asked: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
-        self.bodies: list[dict[str, object]] = []
-        self.lines: list[str] = []
-        self.headers: list[str] = []
-        self.inputs: list[str] = []
-        lock, owner = Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked = body.get("input") or [body["messages"][-1]["content"]]
-                prompt = " ".join(asked)
-                with lock:
-                    owner.asked[prompt] += 1
-                    owner.bodies.append(body)
-                    owner.lines.append(f"{self.path} {self.headers.get('Authorization')}")
-                    owner.headers.append(str(self.headers))
-                    owner.inputs = body.get("input", [])
-                    waiting = owner.faults.get(prompt, [])
-                    fault = waiting.pop(0) if waiting else owner.always
-                owner.reply(self, prompt, fault)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def reply(self, handler: BaseHTTPRequestHandler, prompt: str, fault: str) -> None:
-        if fault == "reset":
-            handler.connection.close()
-            return
-        status, page, extra = faulty(prompt, fault)
-        if self.inputs and status == 200 and fault != "no vectors":
-            page = vectors(self.inputs)
-        headers = {"Content-Type": "application/json", **extra}
-        payload = json.dumps(page).encode()
-        payload = payload[: len(payload) // 2] if fault == "truncated" else payload
-        payload = b"<html>busy</html>" if fault == "html" else payload
-        if fault in {OK, "thoughts", "silent"}:
-            self.answered[prompt] += 1
-        handler.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(payload))}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(payload)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def completion(text: str, finish: str = "stop") -> dict[str, object]:
-    return {
-        "id": "same",
-        "object": "chat.completion",
-        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 5},
-    }
-
-
-def faulty(prompt: str, fault: str) -> tuple[int, dict[str, object], dict[str, str]]:
-    """Returns status, body and headers of a reply; errors quote the prompt, as servers do."""
-    good = completion(f"echo {prompt}")
-    known: dict[str, tuple[int, dict[str, object], dict[str, str]]] = {
-        "429": (429, failure("rate_limit_exceeded", prompt), {}),
-        "429 after": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": "0.05"}),
-        "max_tokens": (400, failure("unsupported_parameter", prompt, param="max_tokens"), {}),
-        "too long": (400, failure("context_length_exceeded", prompt), {}),
-        "moved": (307, {}, {"Location": "http://127.0.0.1:9/v1/chat/completions"}),
-        "no choices": (200, {**good, "choices": []}, {}),
-        "filter": (200, completion("", finish="content_filter"), {}),
-        "empty": (200, completion(""), {}),
-        "thoughts": (200, completion(f"<think>private plans</think>\necho {prompt}"), {}),
-        "endless thoughts": (200, completion("<think>and then", finish="length"), {}),
-        "silent": (200, {key: value for key, value in good.items() if key != "usage"}, {}),
-    }
-    if fault.isdigit() and fault not in known:
-        return int(fault), failure("broken", prompt), {}
-    return known.get(fault, (200, good, {}))
-
-
-def vectors(texts: list[str]) -> dict[str, object]:
-    """Returns the vectors of texts in another order than that of the texts."""
-    rows = [
-        {"object": "embedding", "index": i, "embedding": [float(len(text)), 1.0]}
-        for i, text in enumerate(texts)
-    ]
-    return {
-        "object": "list",
-        "model": "m",
-        "data": rows[::-1],
-        "usage": {"prompt_tokens": 1, "total_tokens": 1},
-    }
-
-
-def failure(code: str, prompt: str, param: str | None = None) -> dict[str, object]:
-    return {"error": {"code": code, "param": param, "message": f"quoting {prompt}"}}
+def opened(model: OpenAITextModel) -> OpenAITextModel:
+    OPENED.append(model)
+    return model
 
 
 @pytest.fixture
@@ -145,6 +40,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(calling, "_FIRST_PAUSE", 0.01)
     found = Server()
     yield found
+    for model in OPENED:
+        model.close()
+    OPENED.clear()
     found.close()
 
 
@@ -162,14 +60,12 @@ def ask(n: int, content: Content = "private") -> list[TextRequest]:
 
 
 def complete(server: Server, n: int, **settings: object) -> list[str]:
-    model = OpenAITextModel("own:m", endpoint(server, **settings), CallingConfig())
-    try:
-        return [reply.text or reply.reason for reply in model.complete(ask(n))]
-    finally:
-        model.close()
+    model = opened(OpenAITextModel("own:m", endpoint(server, **settings), CallingConfig()))
+    return [reply.text or reply.reason for reply in model.complete(ask(n))]
 
 
 PASSING = ["429", "429 after", "500", "502", "503", "reset", "truncated", "html", "no choices", "empty"]
+LATE = ["slow", "stalled"]
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -177,6 +73,12 @@ def test_a_fault_that_passes_costs_no_text(server: Server, fault: str) -> None:
     server.faults = {"text 1": [fault], "text 4": [fault, fault]}
     assert complete(server, 6) == [f"echo text {i}" for i in range(6)]
     assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", LATE)
+def test_an_answer_that_does_not_come_is_asked_for_again(server: Server, fault: str) -> None:
+    server.faults = {"text 1": [fault]}
+    assert complete(server, 3, timeout_seconds=0.5) == [f"echo text {i}" for i in range(3)]
 
 
 def test_mixed_faults_lose_nothing_and_repeat_no_answered_call(server: Server) -> None:
@@ -267,7 +169,7 @@ def kept(server: Server, path: Path, **settings: object) -> CalledTextModel:
     )
     store = CallStore(path)
     return CalledTextModel(
-        registry.text_model("own:m", serving=serving),  # type: ignore[arg-type]
+        opened(registry.text_model("own:m", serving=serving)),  # type: ignore[arg-type]
         store=store,
         stage="write",
         meter=Meter(CallingConfig.model_validate(limits), load_prices(None), store.usage()),

@@ -20,7 +20,7 @@ from rpsg.errors import ModelBusy
 
 Answer = TypeVar("Answer")
 # Tries of one call that a server or the network failed.
-ATTEMPTS = 6
+ATTEMPTS = 10
 _FIRST_CALLS = 4.0
 _DECREASE = 0.8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls (key);
 CREATE TABLE IF NOT EXISTS sent (time REAL NOT NULL, host TEXT NOT NULL, model TEXT NOT NULL,
     content TEXT NOT NULL, characters INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (mark TEXT NOT NULL, key TEXT NOT NULL, batch TEXT, ended INTEGER NOT NULL,
+    PRIMARY KEY (mark, key));
 """
 
 
@@ -144,7 +146,33 @@ class CallStore:
             sync=sync,
         )
 
-    def _write(self, statements: Sequence[tuple[str, tuple[object, ...]]], *, sync: bool) -> None:
+    # --- batches that are under way ------------------------------------------------------------------
+
+    def open_batches(self, keys: Sequence[str]) -> dict[str, str | None]:
+        """Returns the batches under way that hold any of these calls: our mark to the server's id."""
+        wanted = set(keys)
+        rows = self._db.execute("SELECT mark, key, batch FROM batches WHERE NOT ended ORDER BY rowid")
+        return {mark: batch for mark, key, batch in rows if key in wanted}
+
+    def keys_in_batch(self, mark: str) -> set[str]:
+        """Returns the calls of a batch."""
+        return {row[0] for row in self._db.execute("SELECT key FROM batches WHERE mark = ?", (mark,))}
+
+    def begin_batch(self, mark: str, sendings: Mapping[str, "Sending"]) -> None:
+        """Notes the calls of a batch before it is sent, by their keys."""
+        rows = [("INSERT INTO batches VALUES (?, ?, NULL, 0)", (mark, key)) for key in sendings]
+        self._write(rows + [(_INSERT_SENT, item.row()) for item in sendings.values()], sync=True)
+
+    def name_batch(self, mark: str, batch: str) -> None:
+        """Notes the server's id of a batch."""
+        self._write([("UPDATE batches SET batch = ? WHERE mark = ?", (batch, mark))], sync=True)
+
+    def end_batch(self, mark: str, calls: Sequence["Call"]) -> None:
+        """Stores what became of a batch, all at once, and that it is over."""
+        ended = ("UPDATE batches SET ended = 1 WHERE mark = ?", (mark,))
+        self._write([*((_INSERT_CALL, call.row()) for call in calls), ended], sync=True)
+
+    def _write(self, statements: Iterable[tuple[str, tuple[object, ...]]], *, sync: bool) -> None:
         try:
             self._db.execute("BEGIN")
             for statement, values in statements:

@@ -1,6 +1,5 @@
 """What is sent to, and what comes back from, an OpenAI-compatible interface."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -36,18 +35,18 @@ def to_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return chat
 
 
-def read_reply(content: bytes, request: TextRequest) -> Completion:
-    """Reads the body of a reply.
+def read_reply(page: object, request: TextRequest) -> Completion:
+    """Reads the body of a reply, parsed.
 
     Raises:
         ValueError: it is not a completion; worth another try.
         Unusable: it is one, without a usable text.
     """
-    page = json.loads(content)
     choices = page.get("choices") if isinstance(page, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         raise ValueError("no choices")
     choice = choices[0]
+    assert isinstance(page, Mapping)
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise ValueError("no message")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 _REFUSALS_TO_STOP = 5
+# The HTTP library looks at every connection that a client has before each request: a few clients with few
+# connections are quicker than one with many.
+_CALLS_A_CLIENT = 8
 
 
 class Servers:
@@ -28,7 +32,8 @@ class Servers:
         self._endpoint = endpoint
         self._pairs = [(url, key) for url in endpoint.base_url for key in endpoint.read_keys()]
         self._calling = calling
-        self._clients: list[AsyncOpenAI] = []
+        self._clients: list[list[AsyncOpenAI]] = []
+        self._turn = 0
         self._lanes: list[Lane] = []
         self._loop: BackgroundLoop | None = None
         self._breaker = Breaker(endpoint.patience_seconds)
@@ -129,7 +134,7 @@ class Servers:
 
         try:
             async with asyncio.timeout(self._endpoint.timeout_seconds):
-                reply = await create(self._clients[lane])
+                reply = await create(self._next_client(lane))
         except openai.APIStatusError as error:
             return refused(self._judge(error, drop_unknown))
         except (TimeoutError, openai.APITimeoutError):
@@ -182,22 +187,10 @@ class Servers:
     def _connect(self) -> None:
         if self._clients:
             return
-        import openai
-
         calling = self._calling
+        n_clients = -(-calling.max_concurrency // _CALLS_A_CLIENT)
         for url, key in self._pairs:
-            # A proxy of the environment, or another address that a server sends us to, must not see what
-            # only this server may.
-            http = openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, trust_env=self._endpoint.trust == "remote"
-            )
-            shared: dict[str, Any] = {
-                "api_key": key or "none",
-                "max_retries": 0,
-                "timeout": self._endpoint.timeout_seconds,
-                "http_client": http,
-            }
-            self._clients.append(self._client(url, shared))
+            self._clients.append([self._client(url, key) for _ in range(n_clients)])
             self._lanes.append(
                 Lane(
                     max_concurrency=calling.max_concurrency,
@@ -206,9 +199,24 @@ class Servers:
                 )
             )
 
-    def _client(self, url: str, shared: dict[str, Any]) -> "AsyncOpenAI":
+    def _next_client(self, lane: int) -> "AsyncOpenAI":
+        self._turn += 1
+        return self._clients[lane][self._turn % len(self._clients[lane])]
+
+    def _client(self, url: str, key: str) -> "AsyncOpenAI":
         import openai
 
+        # A proxy of the environment, or another address that a server sends us to, must not see what only
+        # this server may.
+        http = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False, trust_env=self._endpoint.trust == "remote"
+        )
+        shared: dict[str, Any] = {
+            "api_key": key or "none",
+            "max_retries": 0,
+            "timeout": self._endpoint.timeout_seconds,
+            "http_client": http,
+        }
         client: AsyncOpenAI
         if self._endpoint.api == "azure":
             version = self._endpoint.api_version
@@ -225,7 +233,7 @@ class Servers:
         """Closes connections and the thread that used them."""
         if self._loop is None:
             return
-        for client in self._clients:
+        for client in chain.from_iterable(self._clients):
             self._loop.run(client.close())
         self._loop.close()
         self._loop, self._clients, self._lanes = None, [], []

@@ -1,0 +1,179 @@
+"""A text model whose calls go in batches: each paid once, whatever happens to this process meanwhile."""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rpsg.endpoints import EndpointConfig
+from rpsg.errors import ConfigError
+from rpsg.llm.calls import Call, CallStore, Sending, call_key
+from rpsg.llm.meter import Meter, estimate_tokens
+from rpsg.llm.replies import Unusable, read_reply, rejected
+from rpsg.types import Completion, Progress, TextRequest, Trust
+
+if TYPE_CHECKING:
+    from rpsg.llm.openai import OpenAITextModel
+    from rpsg.llm.openai_batch import BatchLine, BatchServer
+
+OnProgress = Callable[[Progress], None]
+# What servers take in one batch.
+_MOST_CALLS, _MOST_CHARACTERS = 20_000, 80_000_000
+_ROUNDS = 3
+# Said of one text for good; anything else may be asked for once more.
+_FINAL = {"content_filter": "content filter", "context_length_exceeded": "context too long"}
+
+
+class BatchedTextModel:
+    """A text model on a server with a batch interface.
+
+    A batch is noted before it is sent, and carries a mark by which it is found again: a process that dies
+    at any moment leaves nothing that would be paid twice.
+
+    Raises:
+        LimitReached: the next call might go over a limit on cost, tokens or time.
+        ModelError: the server does not take a batch.
+    """
+
+    def __init__(
+        self,
+        model: "OpenAITextModel",
+        *,
+        store: CallStore,
+        stage: str,
+        meter: Meter,
+        on_progress: OnProgress,
+    ) -> None:
+        self._model = model
+        self._store = store
+        self._stage = stage
+        self._meter = meter
+        self._on_progress = on_progress
+        self._begun: set[str] = set()
+        self.name = model.name
+        self.trust: Trust = model.trust
+        self.hosts = model.hosts
+        self.context_tokens = model.context_tokens
+        meter.check_priced(model.name)
+
+    def at(self, stage: str) -> "BatchedTextModel":
+        """Names the stage that the next calls belong to; shown with the progress."""
+        self._stage = stage
+        return self
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        """Completes what is not on file yet, in batches; waits for them."""
+        keys = [call_key(self.name, request) for request in requests]
+        asked = dict(zip(keys, requests, strict=True))
+        found = self._store.find(keys)
+        batches = self._model.batches
+        assert batches is not None
+        for number in range(_ROUNDS):
+            waiting = {key: request for key, request in asked.items() if key not in found}
+            if not waiting:
+                break
+            for mark, batch in self._under_way(waiting, batches).items():
+                lines = batches.wait(batch, self._report)
+                self._keep(mark, lines, asked, is_last=number == _ROUNDS - 1)
+            found = self._store.find(keys)
+        self._report(len(found), len(asked))
+        return [found.get(key) or rejected("gave up: no reply in any batch") for key in keys]
+
+    def _under_way(self, waiting: Mapping[str, TextRequest], batches: "BatchServer") -> dict[str, str]:
+        """Finds the batches that hold these calls, and makes new ones for the rest."""
+        found: dict[str, str] = {}
+        covered: set[str] = set()
+        for mark, noted in self._store.open_batches(list(waiting)).items():
+            # Without an id: the process died while it sent the batch, which may have arrived.
+            batch = noted or batches.find(mark)
+            if batch is None:
+                self._store.end_batch(mark, [])
+                continue
+            self._store.name_batch(mark, batch)
+            found[mark] = batch
+            covered |= self._store.keys_in_batch(mark)
+        for part in _parts({key: request for key, request in waiting.items() if key not in covered}):
+            mark = secrets.token_hex(16)
+            bodies = {key: self._model.body_of(request) for key, request in part.items()}
+            self._begin(mark, part)
+            found[mark] = batches.submit(mark, bodies)
+            self._store.name_batch(mark, found[mark])
+        return found
+
+    def _begin(self, mark: str, part: Mapping[str, TextRequest]) -> None:
+        for request in part.values():
+            self._meter.begin(self.name, *_size(request, self._model.reasoning_tokens))
+        self._begun.add(mark)
+        host = self.hosts[0]
+        sendings = {
+            key: Sending(
+                host=host,
+                model=self.name,
+                content=request.content,
+                n_characters=sum(len(message.content) for message in request.messages),
+            )
+            for key, request in part.items()
+        }
+        self._store.begin_batch(mark, sendings)
+
+    def _keep(
+        self, mark: str, lines: Sequence["BatchLine"], asked: Mapping[str, TextRequest], *, is_last: bool
+    ) -> None:
+        calls = []
+        by_key = {line.key: line for line in lines}
+        for key in self._store.keys_in_batch(mark) & asked.keys():
+            request = asked[key]
+            # A batch that ran out of time has no line for what it did not come to.
+            reply = _reply(by_key[key], request, is_last=is_last) if key in by_key else None
+            size = _size(request, self._model.reasoning_tokens)
+            if mark in self._begun:
+                self._meter.end(self.name, *size, reply)
+            elif reply is not None:
+                self._meter.count(self.name, *size, reply)
+            if reply is not None:
+                calls.append(Call(key=key, stage=self._stage, model=self.name, reply=reply))
+        self._store.end_batch(mark, calls)
+
+    def _report(self, done: int, total: int) -> None:
+        cost = self._meter.cost_so_far(self.name)
+        self._on_progress(Progress(stage=self._stage, done=done, total=total, cost=cost))
+
+
+def check_batch_endpoint(name: str, endpoint: EndpointConfig) -> None:
+    """Refuses batches over several servers or keys: a batch lives on one.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if endpoint.mode == "batch" and (len(endpoint.base_url) != 1 or len(endpoint.api_key_env) > 1):
+        raise ConfigError(f"{name}: mode: batch needs one base_url and at most one key")
+
+
+def _reply(line: "BatchLine", request: TextRequest, *, is_last: bool) -> Completion | None:
+    """Reads a reply; None where the call is worth another batch."""
+    if line.body is None:
+        reason = _FINAL.get(line.reason, f"gave up: {line.reason}")
+        return rejected(reason) if is_last or line.reason in _FINAL else None
+    try:
+        return read_reply(line.body, request)
+    except Unusable as error:
+        return error.reply
+    except ValueError:
+        return rejected("gave up: the answer is not a completion") if is_last else None
+
+
+def _parts(waiting: Mapping[str, TextRequest]) -> Iterator[dict[str, TextRequest]]:
+    part: dict[str, TextRequest] = {}
+    size = 0
+    for key, request in waiting.items():
+        n = sum(len(message.content) for message in request.messages)
+        if part and (len(part) >= _MOST_CALLS or size + n > _MOST_CHARACTERS):
+            yield part
+            part, size = {}, 0
+        part[key] = request
+        size += n
+    if part:
+        yield part
+
+
+def _size(request: TextRequest, reasoning_tokens: int) -> tuple[int, int]:
+    return estimate_tokens(request), request.max_tokens + reasoning_tokens

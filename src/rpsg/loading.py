@@ -1,0 +1,188 @@
+"""A run's models: one a task, each reading only what it may, each finished call kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+from rpsg import registry
+from rpsg.config import RunConfig
+from rpsg.endpoints import FREE, Serving, find_endpoint
+from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
+from rpsg.llm.calls import CallStore
+from rpsg.llm.meter import Meter, load_prices
+from rpsg.llm.prompting import PromptedSummariser, load_prompt
+from rpsg.llm.sentiment import PromptedSentiment
+from rpsg.llm.wrappers import (
+    CalledTextModel,
+    StagedTextModel,
+    StoredSummariser,
+    StoredTextModel,
+    require_local,
+)
+from rpsg.types import (
+    Content,
+    Embedder,
+    PiiDetector,
+    Progress,
+    SentimentModel,
+    ServedTextModel,
+    Summariser,
+    TextModel,
+)
+
+if TYPE_CHECKING:
+    from rpsg.llm.openai import OpenAITextModel
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """One model a task."""
+
+    summariser: Summariser | None
+    writer: StagedTextModel
+    embedder: Embedder
+    sentiment: SentimentModel | None
+    pii: PiiDetector | None
+    open: tuple["Closeable", ...] = ()
+
+    def close(self) -> None:
+        """Closes connections to servers."""
+        for item in self.open:
+            item.close()
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """Holds connections."""
+
+    def close(self) -> None:
+        """Closes them."""
+
+
+def check_trust(config: RunConfig) -> None:
+    """Refuses a configuration that would show private text to a remote server, before anything is begun.
+
+    The loaded models are asked again: one that another package brings is known only then.
+
+    Raises:
+        PrivateDataError: it would.
+        ConfigError: a model's endpoint is unknown.
+    """
+    models = config.models
+    reads = {"embedding": models.embed, "sentiment": models.sentiment}
+    if config.guarantee != "end-to-end":
+        reads |= {"abstraction": models.abstract}
+        if not config.allow_remote_abstractions:
+            reads |= {"writing from summaries of private text": models.write}
+    for task, name in reads.items():
+        endpoint = find_endpoint(name, config.endpoints) if name else None
+        if name and endpoint is not None:
+            require_local(name, endpoint.trust, task=task)
+
+
+def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
+    """Loads the models that a configuration names.
+
+    Raises:
+        ModelUnavailable: a model's files are not there.
+        PrivateDataError: a task that reads private text, or a summary of it, names a remote model.
+    """
+    names, loader = config.models, _Loader(config, store, on_progress)
+    writer = loader.load(names.write)
+    # End-to-end, nothing is summarised, and the writer reads ledger outputs only: it may be remote.
+    summariser = None if config.guarantee == "end-to-end" else loader.summariser(writer)
+    if summariser is not None:
+        require_local(summariser.name, summariser.trust, task="abstraction")
+        if not config.allow_remote_abstractions:
+            require_local(writer.name, writer.trust, task="writing from summaries of private text")
+    embedder = registry.embedder(names.embed, serving=loader.serving)
+    require_local(embedder.name, embedder.trust, task="embedding")
+    if isinstance(embedder, Closeable):
+        loader.opened.append(embedder)
+    return Models(
+        summariser=summariser,
+        sentiment=loader.sentiment(),
+        writer=loader.keep(writer, "write"),
+        embedder=embedder,
+        pii=registry.pii_detector(names.pii) if config.refine.pii.enabled else None,
+        open=tuple(loader.opened),
+    )
+
+
+@dataclass(slots=True)
+class _Loader:
+    config: RunConfig
+    store: CallStore
+    on_progress: OnProgress
+    opened: list[Closeable] = field(default_factory=list)
+    serving: Serving = field(init=False)
+    meter: Meter = field(init=False)
+    settings: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, generation = self.config, self.config.generation
+        abstraction: frozenset[Content] = frozenset({"abstraction"})
+        may_leave = FREE | abstraction if config.allow_remote_abstractions else FREE
+        self.serving = Serving(endpoints=config.endpoints, calling=config.calling, remote_content=may_leave)
+        self.meter = Meter(config.calling, load_prices(config.calling.prices), self.store.usage())
+        self.settings = f"{generation.dtype}/{generation.threads}"
+
+    def load(self, name: str) -> TextModel:
+        generation = self.config.generation
+        model = registry.text_model(
+            name, dtype=generation.dtype, threads=generation.threads, serving=self.serving
+        )
+        if isinstance(model, Closeable):
+            self.opened.append(model)
+        return model
+
+    def keep(self, model: TextModel, stage: str) -> StagedTextModel:
+        if not isinstance(model, ServedTextModel):
+            return StoredTextModel(
+                model,
+                store=self.store,
+                stage=stage,
+                chunk_size=self.config.generation.chunk_size,
+                settings=self.settings,
+                on_progress=self.on_progress,
+            )
+        endpoint = find_endpoint(model.name, self.config.endpoints)
+        if endpoint is None or endpoint.mode == "live":
+            return CalledTextModel(
+                model, store=self.store, stage=stage, meter=self.meter, on_progress=self.on_progress
+            )
+        check_batch_endpoint(model.name, endpoint)
+        return BatchedTextModel(
+            cast("OpenAITextModel", model),
+            store=self.store,
+            stage=stage,
+            meter=self.meter,
+            on_progress=self.on_progress,
+        )
+
+    def summariser(self, writer: TextModel) -> Summariser:
+        config, name = self.config, self.config.models.abstract
+        if registry.is_summariser(name):
+            return StoredSummariser(
+                registry.summariser(name, max_tokens=config.abstract.max_tokens),
+                self.store,
+                chunk_size=config.generation.chunk_size,
+                settings=self.settings,
+                on_progress=self.on_progress,
+            )
+        return PromptedSummariser(
+            self.keep(writer if name == config.models.write else self.load(name), "abstract"),
+            load_prompt(config.abstract.prompt, "abstract"),
+            sampling=config.abstract,
+            max_tokens=config.abstract.max_tokens,
+        )
+
+    def sentiment(self) -> SentimentModel | None:
+        name = self.config.models.sentiment
+        if not name:
+            return None
+        if find_endpoint(name, self.config.endpoints) is not None:
+            return PromptedSentiment(self.keep(self.load(name), "sentiment"))
+        return registry.sentiment_model(name)
