@@ -62,7 +62,7 @@ class Server:
         self.headers: list[str] = []
         self.keeps_requests = True
         self._delay, self._most, self._now = delay, most_at_once, 0
-        routes = [Route("/{path:path}", self._answer, methods=["POST"])]
+        routes = [Route("/{path:path}", self._answer, methods=["GET", "POST"])]
         config = uvicorn.Config(
             Starlette(routes=routes), port=port, http=_Exposing, log_level="critical", lifespan="off"
         )

@@ -77,7 +77,8 @@ def test_files_of_a_run(tmp_path: Path, corpus: PrivateCorpus) -> None:
     assert found == [
         "done", "done/choice-first", "done/prepare-filters", "done/released", "done/vote", "manifest.json",
         "private", "private/calls.sqlite", "private/config.yaml", "private/data.json",
-        "private/events.jsonl", "private/ledger.sqlite", "private/rejected.jsonl", "release",
+        "private/events.jsonl", "private/ledger.sqlite", "private/progress.json", "private/rejected.jsonl",
+        "private/run.lock", "release",
         "release/README.md", "release/privacy_card.json", "release/privacy_card.md",
         "release/synthetic.csv", "release/synthetic.jsonl", "release/synthetic.parquet",
     ]  # fmt: skip

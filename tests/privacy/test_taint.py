@@ -257,7 +257,7 @@ def stage_functions() -> list[str]:
 # Called by a run only when seeds have run out.
 NOT_REACHED = {"rpsg.pipeline._unserved"}
 PARTS = [
-    "rpsg.data.read_columns", "rpsg.pipeline.detect_languages", "rpsg.loading.load_models",
+    "rpsg.data.read_columns", "rpsg.pipeline.detect_languages", "rpsg.session.load_models",
     "rpsg.llm.fake.FakeTextModel.complete", "rpsg.llm.fake.HashEmbedder.embed",
     "rpsg.llm.sentiment.VaderSentiment.classify", "rpsg.llm.prompting.PromptedSummariser.summarise",
     "rpsg.llm.pii.PresidioDetector.find", "rpsg.llm.surrogate.Surrogate.train",
@@ -270,7 +270,7 @@ PARTS = [
     "rpsg.privacy.state.write_json", "rpsg.release.build_card", "rpsg.release.to_table",
     "rpsg.release.write_rows", "rpsg.writers._write_json_lines", "rpsg.privacy.card_file.render_markdown",
     "rpsg.rundir.RunDir.write_release", "rpsg.rundir.RunDir.write_private", "rpsg.rundir.RunDir.log",
-    "rpsg.rundir.RunDir.mark", "rpsg.console.ProgressView.show", "rpsg.console.print_statement",
+    "rpsg.rundir.RunDir.mark", "rpsg.console.ProgressView.show", "rpsg.console_plan.print_statement",
     "rpsg.console.print_result", "rpsg.result.RunResult.figures",
 ]  # fmt: skip
 END_TO_END_TARGETS = [

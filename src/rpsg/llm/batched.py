@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rpsg.endpoints import EndpointConfig
-from rpsg.errors import ConfigError
+from rpsg.errors import ConfigError, ModelRefused
 from rpsg.llm.calls import Call, CallStore, Sending, call_key
 from rpsg.llm.meter import Meter, estimate_tokens
 from rpsg.llm.replies import Unusable, read_reply, rejected
@@ -31,7 +31,7 @@ class BatchedTextModel:
 
     Raises:
         LimitReached: the next call might go over a limit on cost, tokens or time.
-        ModelError: the server does not take a batch.
+        ModelRefused: the server does not take a batch.
     """
 
     def __init__(
@@ -72,7 +72,12 @@ class BatchedTextModel:
             if not waiting:
                 break
             for mark, batch in self._under_way(waiting, batches).items():
-                lines = batches.wait(batch, self._report)
+                try:
+                    lines = batches.wait(batch, self._report)
+                except ModelRefused:
+                    # Nothing will come of it: the next try makes another.
+                    self._store.end_batch(mark, [])
+                    raise
                 self._keep(mark, lines, asked, is_last=number == _ROUNDS - 1)
             found = self._store.find(keys)
         self._report(len(found), len(asked))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from rpsg.errors import ModelError, ModelUnavailable
+from rpsg.errors import ModelRefused, ModelUnavailable
 from rpsg.llm.servers import Servers
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class BatchServer:
             on_progress: told how many requests are done, and of how many.
 
         Raises:
-            ModelError: the server does not take the batch.
+            ModelRefused: the server does not take the batch.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -95,7 +95,7 @@ class BatchServer:
             if batch.status in _ENDED:
                 return self._read(batch)
             if batch.status == "failed":
-                raise ModelError(f"{self._name}: the server did not take the batch ({_codes(batch)})")
+                raise ModelRefused(f"{self._name}: the server did not take the batch ({_codes(batch)})")
             self._sleep(pause)
             pause = min(_LONGEST_PAUSE, 1.5 * pause)
 
