@@ -8,11 +8,14 @@ from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
+    BertForTokenClassification,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -171,6 +174,18 @@ def tiny_classifier(folder: Path, labels: dict[int, str] | None = None) -> Path:
     return _save(RobertaForSequenceClassification(config), folder)
 
 
+def tiny_token_classifier(folder: Path, labels: tuple[str, ...]) -> Path:
+    """The architecture of bigcode/starpii: a BERT that names a label a token."""
+    torch.manual_seed(9)
+    size = save_tokenizer(folder, limit=16)
+    config = BertConfig(
+        vocab_size=size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=18, pad_token_id=0, id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )  # fmt: skip
+    return _save(BertForTokenClassification(config), folder)
+
+
 def tiny_gpt2(folder: Path, *, positions: int = 64) -> Path:
     torch.manual_seed(6)
     size = save_tokenizer(folder, limit=positions)
@@ -200,3 +215,39 @@ def tiny_llama(folder: Path, *, chat: bool = True) -> Path:
         num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     return _save(LlamaForCausalLM(config), folder)
+
+
+def tiny_phi4(folder: Path) -> Path:
+    """The architecture of microsoft/phi-4: fused projections, five query heads to two key heads."""
+    return _tiny_phi(folder, num_attention_heads=10, num_key_value_heads=2, hidden_size=80)
+
+
+def tiny_phi4_mini(folder: Path) -> Path:
+    """That of microsoft/Phi-4-mini-instruct: tied embeddings, partial and scaled rotary positions."""
+    return _tiny_phi(
+        folder,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        hidden_size=96,
+        tie_word_embeddings=True,
+        original_max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.75,
+            "short_factor": [1.0] * 6,
+            "long_factor": [1.5] * 6,
+            "original_max_position_embeddings": 64,
+        },
+    )
+
+
+def _tiny_phi(folder: Path, **settings: object) -> Path:
+    torch.manual_seed(8)
+    size = save_tokenizer(folder, limit=128)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    config = Phi3Config(
+        vocab_size=size, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=128,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, sliding_window=None, **settings,
+    )  # fmt: skip
+    return _save(Phi3ForCausalLM(config), folder)

@@ -116,20 +116,25 @@ def sentiment_model(name: str) -> SentimentModel:
 
 
 def pii_detector(name: str) -> PiiDetector:
-    """Loads a detector of personal details.
+    """Loads a detector of personal details; a token classifier finds what it finds beside the embedded one.
 
     Raises:
-        ConfigError: the name is not known; detectors have no hub.
+        ConfigError: the name is not known.
+        ModelUnavailable: its files are not there.
     """
     own = _find("pii", name)
     if own is not None:
         return cast("PiiDetector", own())
-    if name != PRESIDIO:
+    is_model = "/" in name or Path(name).is_dir()
+    if name != PRESIDIO and not is_model:
         known = [key.partition(":")[2] for key in _known() if key.startswith("pii:")]
         near = difflib.get_close_matches(name, [PRESIDIO, *known], n=1, cutoff=0.0)
         raise ConfigError(f"models.pii: {name!r} is not known; did you mean {near[0]!r}?")
-    load = _load("rpsg.llm.pii:PresidioDetector")
-    return cast("PiiDetector", load(_resolve("pii", "en-core-web-sm")))
+    embedded = cast("PiiDetector", _load("rpsg.llm.pii:PresidioDetector")(_resolve("pii", "en-core-web-sm")))
+    if not is_model:
+        return embedded
+    load = _load("rpsg.llm.pii_classifier:ClassifierPii.load")
+    return cast("PiiDetector", load(_resolve("pii", name), name=_shown(name), base=embedded))
 
 
 def model_folder(kind: str, name: str) -> Path:

@@ -34,6 +34,17 @@ _AUTHOR = re.compile(r"\bthe author\b", re.IGNORECASE)
 _MAX_REPEATS = 2
 # Shorter words say little of a topic.
 _MIN_LETTERS = 4
+# A longer run of letters, such as one letter fifty thousand times, is to a model as long as many words.
+_LONGEST_WORD = 100
+# What chat formats mark turns with, and what prompts of ours put around a text.
+_CONTROL_TOKEN = re.compile(
+    r"<[|｜][^<>\n]{1,60}?[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+    r"|</?(?:post|abstract|summary|text)>",
+    re.IGNORECASE,
+)
+# Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
+# that scripts and emoji need.
+_HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
 
@@ -63,8 +74,11 @@ def strip_wrapping(text: str) -> str:
 def split_into_parts(text: str, max_words: int) -> list[str]:
     """Splits a text at sentence ends into the fewest parts of similar length, none over `max_words`.
 
-    A single sentence longer than that is split between words. Nothing is lost.
+    A single sentence longer than that is split between words, and a word of hundreds of letters within:
+    to a model it is as long as many. Nothing else is lost.
     """
+    if any(len(word) > _LONGEST_WORD for word in text.split()):
+        text = _break_long_words(text)
     total = len(text.split())
     if total <= max_words:
         return [text]
@@ -79,6 +93,19 @@ def split_into_parts(text: str, max_words: int) -> list[str]:
             parts.append([])
         parts[-1] += words
     return [" ".join(part) for part in parts if part]
+
+
+def _break_long_words(text: str) -> str:
+    return re.sub(rf"\S{{{_LONGEST_WORD}}}", r"\g<0> ", text)
+
+
+def defuse(text: str) -> str:
+    """Takes out of a text what a model could take for the end of it, or for a turn of someone else's.
+
+    That is: control tokens of chat formats, the marks that prompts put around a text, characters that turn
+    or hide others, and halves of character pairs.
+    """
+    return _CONTROL_TOKEN.sub(" ", _HIDDEN.sub("", text)).encode("utf-8", "replace").decode("utf-8")
 
 
 def _sentences(text: str) -> Iterable[str]:

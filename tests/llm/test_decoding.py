@@ -16,12 +16,14 @@ from rpsg.llm.decoding import Decoder
 from rpsg.llm.kernels import pack_linear_layers, packed_kinds, use_slot_attention
 from rpsg.llm.sampling import Job, sample
 from rpsg.llm.slot_cache import SlotCache
-from tiny_models import tiny_gpt2, tiny_llama
+from tiny_models import tiny_gpt2, tiny_llama, tiny_phi4, tiny_phi4_mini
 
 NO_STOPS: frozenset[int] = frozenset()
 
 
-@pytest.fixture(scope="module", params=[tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
+@pytest.fixture(
+    scope="module", params=[tiny_llama, tiny_gpt2, tiny_phi4, tiny_phi4_mini], ids=lambda make: make.__name__
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = request.param(tmp_path_factory.mktemp("model"))
     return path

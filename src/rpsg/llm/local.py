@@ -1,11 +1,12 @@
 """Text generation by causal language models on this machine."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from rpsg.errors import ModelError
 from rpsg.llm.quiet import quiet_transformers
+from rpsg.llm.replies import rejected
 from rpsg.types import Completion, Message, TextRequest, Trust
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class LocalTextModel:
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
         self._ends = _end_tokens(model, tokenizer)
+        marks = [re.escape(token) for token in tokenizer.all_special_tokens if len(token) > 1]
+        self._control = re.compile("|".join(marks) or r"(?!)")
 
     @classmethod
     def load(
@@ -74,11 +77,7 @@ class LocalTextModel:
         return self._context
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
-        """Returns one completion a request, in order.
-
-        Raises:
-            ModelError: a prompt with its reply is longer than the model's context.
-        """
+        """Returns one completion a request, in order; a prompt that does not fit gets a rejected one."""
         from rpsg.llm.sampling import Job
 
         jobs = [
@@ -93,16 +92,13 @@ class LocalTextModel:
             )
             for request in requests
         ]
-        for job in jobs:
-            if len(job.prompt) + job.max_tokens > self._context:
-                raise ModelError(
-                    f"{self.name}: a prompt of {len(job.prompt)} tokens and a reply of up to "
-                    f"{job.max_tokens} do not fit into {self._context}; shorten the prompt or the reply"
-                )
-        self._decoder.run(jobs)
+        fits = [len(job.prompt) + job.max_tokens <= self._context for job in jobs]
+        self._decoder.run([job for job, is_short in zip(jobs, fits, strict=True) if is_short])
         return [
             self._completion(request, job.prompt, job.written, stopped=job.stopped)
-            for request, job in zip(requests, jobs, strict=True)
+            if is_short
+            else rejected("context too long", 0, 0)
+            for request, job, is_short in zip(requests, jobs, fits, strict=True)
         ]
 
     def _completion(
@@ -122,7 +118,8 @@ class LocalTextModel:
         turns = list(messages[:-1]) if begun else list(messages)
         if self._tokenizer.chat_template is None:
             return "\n\n".join([*(turn.content for turn in turns), begun])
-        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
+        # A text must not speak for another turn: the tokenizer would read a control token in it as one.
+        chat = [{"role": turn.role, "content": self._control.sub(" ", turn.content)} for turn in turns]
         rendered = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return str(rendered) + begun
 

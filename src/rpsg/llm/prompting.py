@@ -15,6 +15,7 @@ from typing import Literal, cast
 from rpsg.config import SamplingConfig
 from rpsg.errors import ConfigError
 from rpsg.rng import Streams
+from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
 PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
@@ -37,9 +38,13 @@ class Prompt:
         return frozenset(name for turn in self.turns for name in _FIELD.findall(turn.content))
 
     def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
-        """Returns the turns with the gaps filled. Filled-in text is never itself searched for gaps."""
+        """Returns the turns with the gaps filled.
+
+        Filled-in text is never itself searched for gaps, and holds nothing that ends a turn.
+        """
+        safe = {name: defuse(value) for name, value in values.items()}
         return tuple(
-            replace(turn, content=_FIELD.sub(lambda gap: values[gap[1]], turn.content)) for turn in self.turns
+            replace(turn, content=_FIELD.sub(lambda gap: safe[gap[1]], turn.content)) for turn in self.turns
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from rpsg.llm.quiet import quiet_transformers
+from rpsg.text import defuse
 from rpsg.types import Message, Sentiment, TextModel, TextRequest, Trust
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class PromptedSentiment:
         replies = self._model.complete(
             [
                 TextRequest(
-                    messages=(Message(role="user", content=_QUESTION.format(text=text)),),
+                    messages=(Message(role="user", content=_QUESTION.format(text=defuse(text))),),
                     content="private",
                     max_tokens=8,
                     temperature=0.0,
