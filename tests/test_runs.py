@@ -162,6 +162,15 @@ def test_a_remote_model_is_kept_from_private_text(capsys: pytest.CaptureFixture[
     assert "endpoints.openai.trust: local" in capsys.readouterr().err
 
 
+def test_a_key_that_is_not_set_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    model = ["--model", "openai:gpt-4o-mini", "--trust", "local"]
+    assert call("run", POSTS, "-n", "4", "-o", "runs/x", *model) == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err and not Path("runs").exists()
+
+
 # --- no network at all ------------------------------------------------------------------------------
 
 

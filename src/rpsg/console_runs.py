@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rpsg.runstate import RunState
 
@@ -21,7 +21,9 @@ def print_runs(states: Sequence[RunState], base: Path, *, as_json: bool) -> None
     if not states:
         print(f"There is no run in {base}; start one with: rpsg run")
         return
-    table = Table("run", "state", "guarantee", "stage", "cost", "last sign", box=SIMPLE_HEAD)
+    # A run's name is what the other commands want: it is never cut.
+    name = Column("run", no_wrap=True, min_width=max(len(str(state.folder)) for state in states))
+    table = Table(name, "state", "guarantee", "stage", "cost", "last sign", box=SIMPLE_HEAD)
     for state in states:
         cost = "" if state.cost is None else f"${state.cost:.2f}"
         table.add_row(str(state.folder), state.state, state.guarantee, _stage(state), cost, _ago(state))

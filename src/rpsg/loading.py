@@ -82,6 +82,21 @@ def check_trust(config: RunConfig) -> None:
             require_local(name, endpoint.trust, task=task)
 
 
+def check_keys(config: RunConfig) -> None:
+    """Refuses a run whose servers' keys are not set, before anything is begun.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+    models = config.models
+    for task, name in models.model_dump(include={"abstract", "write", "embed", "sentiment"}).items():
+        if task == "abstract" and config.guarantee == "end-to-end":
+            continue
+        endpoint = find_endpoint(name, config.endpoints) if name else None
+        if endpoint is not None:
+            endpoint.read_keys()
+
+
 def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
     """Loads the models that a configuration names.
 

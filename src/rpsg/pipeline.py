@@ -13,7 +13,7 @@ from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
 from rpsg.llm.language import detect_languages
-from rpsg.loading import check_trust
+from rpsg.loading import check_keys, check_trust
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
@@ -53,7 +53,7 @@ def run(
         The released texts, the statement of what protects them, and what happened.
 
     Raises:
-        ConfigError: more texts are wanted than there are seeds.
+        ConfigError: more texts are wanted than there are seeds, or a server's key is not set.
         RunDirError: the folder holds another run.
         DataError: label values hold personal details.
         BudgetExceeded: the data have a budget, which cannot be charged in these modes.
@@ -62,6 +62,7 @@ def run(
     """
     config = with_folder(config)
     check_trust(config)
+    check_keys(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
     pool, calibration = _split(config, corpus)
