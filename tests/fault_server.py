@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 OK = "ok"
 # Longer than the client of a test waits.
 STALL_SECONDS = 3.0
+_ODD_DATE = "Mon, 01 Jan 2024 00:00:00 +99999999999999"
 
 
 class _Exposing(H11Protocol):
@@ -114,6 +115,8 @@ class Server:
             return StreamingResponse(_stall(payload), media_type="application/json")
         if fault == "truncated":
             return Response(payload[: len(payload) // 2], media_type="application/json")
+        if fault == "deep":
+            return Response("[" * 200_000, media_type="application/json")
         if fault == "html":
             return Response("<html>busy</html>", media_type="text/html")
         if fault in {OK, "thoughts", "silent"} and self.keeps_requests:
@@ -145,6 +148,10 @@ def faulty(prompt: str, fault: str) -> tuple[int, dict[str, object], dict[str, s
     good = completion(f"echo {prompt}")
     known: dict[str, tuple[int, dict[str, object], dict[str, str]]] = {
         "429": (429, failure("rate_limit_exceeded", prompt), {}),
+        "429 at once": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": "0"}),
+        "odd date": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": _ODD_DATE}),
+        "odd parameter": (400, failure("unsupported_value", prompt, param=["x"]), {}),
+        "many tokens": (200, {**good, "usage": {"prompt_tokens": 2**63, "completion_tokens": 5}}, {}),
         "429 after": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": "0.05"}),
         "max_tokens": (400, failure("unsupported_parameter", prompt, param="max_tokens"), {}),
         "too long": (400, failure("context_length_exceeded", prompt), {}),
@@ -175,7 +182,7 @@ def vectors(texts: list[str]) -> dict[str, object]:
     }
 
 
-def failure(code: str, prompt: str, param: str | None = None) -> dict[str, object]:
+def failure(code: str, prompt: str, param: object = None) -> dict[str, object]:
     return {"error": {"code": code, "param": param, "message": f"quoting {prompt}"}}
 
 

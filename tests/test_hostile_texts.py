@@ -3,6 +3,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rpsg import pipeline
 from rpsg.config import RunConfig
 from rpsg.data import sample_path
 from rpsg.llm.prompting import load_prompt
-from rpsg.text import defuse, split_into_parts
+from rpsg.text import defuse, flaw_of, split_into_parts, trim_to_sentences
 
 SYSTEM = load_prompt("posts", "abstract").turns[0].content
 MARK = "zanzibarquartz"
@@ -54,6 +55,16 @@ def test_what_ends_a_turn_or_hides_is_taken_out_and_nothing_else() -> None:
         "<|" not in filled[1].content
         and HOSTILE["gaps"] in load_prompt("posts", "abstract").fill({"text": HOSTILE["gaps"]})[1].content
     )
+
+
+def test_long_odd_texts_are_judged_quickly() -> None:
+    began = time.monotonic()
+    for text in ("I am late." + "\n" * 50_000 + "So late.", "Dr. " * 20_000, "<|" * 50_000, "[" * 50_000):
+        flaw_of(text, min_words=5)
+        trim_to_sentences(text)
+        defuse(text)
+        split_into_parts(text, 200)
+    assert time.monotonic() - began < 5
 
 
 def test_a_word_of_fifty_thousand_letters_is_read_in_parts() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rpsg.config import RunConfig
     from rpsg.result import RunResult
     from rpsg.types import PrivateCorpus
+    from rpsg.yaml_file import SettingName
 
 EXIT_BUG = 1
 EXIT_BAD_INPUT = 2
@@ -130,7 +131,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make a synthetic replica of private texts."""
-    options: dict[str, object] = {
+    options: dict[SettingName, object] = {
         "data.text_column": text_column,
         "data.label_columns": label_column,
         "data.unit_column": unit_column,

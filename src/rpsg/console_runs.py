@@ -47,6 +47,8 @@ def print_status(state: RunState, *, as_json: bool) -> None:
 
 
 def _stage(state: RunState) -> str:
+    if state.state == "unreadable":
+        return ""
     return f"{state.stage} {state.done}/{state.total}" if state.stage else "not begun"
 
 

@@ -6,6 +6,7 @@ Endpoints that many people have are known; others, and changes to these, stand i
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -63,12 +64,20 @@ class EndpointConfig(Section):
                     "base_url must begin with http:// or https:// and name a host, for example "
                     "http://127.0.0.1:8000/v1"
                 )
-            if parts.username or parts.password or parts.query:
+            if parts.username or parts.password or parts.query or parts.fragment:
                 raise ValueError(
-                    "base_url must hold no key and no query: put the key into an environment variable and "
-                    "name it in api_key_env"
+                    "base_url must hold no key, query or fragment: put the key into an environment variable "
+                    "and name it in api_key_env"
                 )
         return urls
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            # Not shown: it may be the key itself.
+            raise ValueError("api_key_env must be the NAME of an environment variable, never a key")
+        return names
 
     @property
     def hosts(self) -> tuple[str, ...]:

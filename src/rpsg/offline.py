@@ -9,8 +9,13 @@ from rpsg.config import RunConfig
 from rpsg.endpoints import find_endpoint
 from rpsg.errors import ConfigError, PrivacyError
 
-_NETWORK = (socket.AF_INET, socket.AF_INET6)
-_NAME_LOOKUPS = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
+_NAME_LOOKUPS = {
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "socket.getnameinfo",
+}
+_SENDS = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"}
 
 
 def refuse_servers(config: RunConfig) -> None:
@@ -42,6 +47,8 @@ def forbid_network() -> None:
 
 def _refuse(event: str, arguments: Sequence[object]) -> None:
     # A socket pair of the same process (AF_UNIX), which event loops use, goes nowhere.
-    opens = event == "socket.__new__" and arguments[1] in _NETWORK
-    if opens or event in _NAME_LOOKUPS:
+    opens = event == "socket.__new__" and arguments[1] != socket.AF_UNIX
+    # One that was opened before.
+    sends = event in _SENDS and isinstance(arguments[1], tuple)
+    if opens or sends or event in _NAME_LOOKUPS:
         raise PrivacyError("--offline: something tried to use the network, and was kept from it")

@@ -1,15 +1,16 @@
 """What a person typed, as a configuration."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rpsg.config import RunConfig
 from rpsg.endpoints import IN_PROCESS, split_name
 from rpsg.errors import ConfigError
-from rpsg.yaml_file import read_yaml, set_value
+from rpsg.yaml_file import SettingName, read_yaml, set_value
 
 
-def build_config(source: Path, options: dict[str, object], settings: list[str]) -> RunConfig:
+def build_config(source: Path, options: Mapping[SettingName, object], settings: list[str]) -> RunConfig:
     """Builds the configuration of `rpsg run` from a file, `--set` pairs and options; later ones win.
 
     Raises:
@@ -40,7 +41,7 @@ def build_config(source: Path, options: dict[str, object], settings: list[str]) 
 
 def model_options(
     model: str | None, *, base_url: list[str] | None, api_key_env: list[str] | None, trust: str | None
-) -> dict[str, object]:
+) -> dict[SettingName, object]:
     """Turns `--model` and what is said of its server into settings: one model that summarises and writes.
 
     Raises:
@@ -52,5 +53,6 @@ def model_options(
     if said and (not endpoint or endpoint in IN_PROCESS):
         names = ", ".join("--" + name.replace("_", "-") for name in said)
         raise ConfigError(f"{names}: name the server's model too, for example --model openai:NAME")
-    settings: dict[str, object] = {"models.abstract": model, "models.write": model}
-    return settings | {f"endpoints.{endpoint}.{name}": value for name, value in said.items()}
+    settings: dict[SettingName, object] = {"models.abstract": model, "models.write": model}
+    # Not one dotted name: an endpoint's own name may hold dots.
+    return settings | {("endpoints", endpoint, name): value for name, value in said.items()}

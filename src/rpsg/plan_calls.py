@@ -44,7 +44,7 @@ def plan_calls(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[Pl
         ConfigError: the price table cannot be read, or a model's endpoint is unknown.
     """
     if config.guarantee == "end-to-end":
-        tasks = _paid_tasks(config, has_labels=bool(corpus.label_columns))
+        tasks = _paid_tasks(config, corpus)
     else:
         tasks = _private_tasks(config, corpus, sizes)
     prices = load_prices(config.calling.prices)
@@ -95,8 +95,8 @@ def _private_tasks(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> lis
     return tasks
 
 
-def _paid_tasks(config: RunConfig, *, has_labels: bool) -> list[PlannedCalls]:
-    planned = plan_keys(config, has_labels=has_labels)
+def _paid_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
+    planned = plan_keys(config, has_labels=bool(corpus.label_columns))
     text = _reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
     writer, drafts, n = config.models.write, config.write.n_drafts, planned.n_candidates
     tasks = []
@@ -110,6 +110,10 @@ def _paid_tasks(config: RunConfig, *, has_labels: bool) -> list[PlannedCalls]:
     if n_rounds:
         prompt = _prompt(config, "rewrite") + text
         tasks.append(_task("vary", writer, n_rounds * (n // 2) * drafts, prompt, text))
+    sentiment = config.models.sentiment
+    if sentiment and planned.releases() and find_endpoint(sentiment, config.endpoints) is not None:
+        read = int(sum(len(record.text) for record in corpus.records) / len(corpus) / CHARACTERS_PER_TOKEN)
+        tasks.append(_task("sentiment", sentiment, len(corpus), read, 1))
     return tasks
 
 
@@ -126,8 +130,11 @@ def _task(task: str, model: str, n_calls: int, n_prompt_tokens: int, n_tokens: i
 
 
 def _priced(task: PlannedCalls, config: RunConfig, prices: PriceTable) -> PlannedCalls:
-    if find_endpoint(task.model, config.endpoints) is None:
+    endpoint = find_endpoint(task.model, config.endpoints)
+    if endpoint is None:
         return task
+    # At most so long: a model that thinks little costs less.
+    task = replace(task, n_tokens=task.n_tokens + task.n_calls * endpoint.reasoning_tokens)
     cost = prices.cost(task.model, task.n_prompt_tokens, task.n_tokens)
     return replace(task, on_server=True, cost=cost)
 

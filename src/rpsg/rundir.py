@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rpsg.config import RunConfig
 from rpsg.endpoints import CallingConfig
@@ -56,24 +57,28 @@ class RunDir:
             raise RunDirError(f"{root} is a file; name a folder with -o")
         if run.manifest.exists():
             run._check_same(config, fingerprint, public)
-            if run.is_done("purged"):
-                raise RunDirError(
-                    f"{root} is finished, and its stored model calls were removed: there is nothing to go on "
-                    "from; name a new folder with -o"
-                )
+            run.check_not_purged()
             return run
         if root.exists() and any(root.iterdir()) and not run._is_unfinished():
             raise RunDirError(f"{root} is not empty and holds no run; name a new folder with -o")
         try:
             run.private.mkdir(parents=True, mode=0o700, exist_ok=True)
-            (root / "done").mkdir(exist_ok=True)
-            write_text(run.config, config.to_yaml())
-            write_json(run.private / "data.json", {"fingerprint": fingerprint, "public": public})
-            # Written last: a folder with a manifest is a complete beginning.
-            write_json(run.manifest, {"run_id": secrets.token_hex(8), "layout": 1})
+            with run.working():
+                if not run.manifest.exists():
+                    run._begin(config, {"fingerprint": fingerprint, "public": public})
+                    return run
         except OSError as error:
             raise RunDirError(f"cannot write to {root}: {error.strerror}") from None
+        # Another process began it meanwhile.
+        run._check_same(config, fingerprint, public)
         return run
+
+    def _begin(self, config: RunConfig, made_of: Mapping[str, str]) -> None:
+        (self.root / "done").mkdir(exist_ok=True)
+        write_text(self.config, config.to_yaml())
+        write_json(self.private / "data.json", made_of)
+        # Written last: a folder with a manifest is a complete beginning.
+        write_json(self.manifest, {"run_id": secrets.token_hex(8), "layout": 1})
 
     @classmethod
     def open(cls, root: Path) -> "RunDir":
@@ -91,7 +96,7 @@ class RunDir:
         # Killed while it was begun: nothing but empty parts and settings, so it can be begun again.
         inside = {path.name for path in self.root.iterdir()}
         private = {path.name for path in self.private.iterdir()} if self.private.is_dir() else set()
-        begun = {"config.yaml", "data.json"}
+        begun = {"config.yaml", "data.json", "run.lock"}
         return inside <= {"private", "done"} and all(
             name in begun or name.startswith((".config.yaml-", ".data.json-")) for name in private
         )
@@ -121,13 +126,23 @@ class RunDir:
         path = self.private / "run.lock"
         with path.open("a") as file:
             path.chmod(0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(file):
                 raise RunDirError(
                     f"another process is working on {self.root}; follow it with: rpsg status {self.root}"
-                ) from None
+                )
             yield
+
+    def check_not_purged(self) -> None:
+        """Refuses to go on from nothing: every call would be made, and paid, again.
+
+        Raises:
+            RunDirError: the run's stored model calls were removed.
+        """
+        if self.is_done("purged"):
+            raise RunDirError(
+                f"{self.root} is finished, and its stored model calls were removed: there is nothing to go "
+                "on from; name a new folder with -o"
+            )
 
     @property
     def is_worked_on(self) -> bool:
@@ -154,9 +169,9 @@ class RunDir:
         """Returns what was noted last; empty before the first note."""
         try:
             found: dict[str, object] = json.loads((self.private / "progress.json").read_text())
-        except FileNotFoundError:
+        except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     # --- reading and writing -------------------------------------------------------------------
 
@@ -259,6 +274,18 @@ def _lasting(config: RunConfig) -> RunConfig:
     # A run folder may be moved, and limits on calls may be raised: neither changes a text.
     output = config.output.model_copy(update={"folder": None})
     return config.model_copy(update={"output": output, "calling": CallingConfig()})
+
+
+def _take(file: TextIO) -> bool:
+    # Someone who only looks whether the run is worked on holds the lock for a moment.
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def _changed_fields(old: RunConfig, new: RunConfig) -> list[str]:

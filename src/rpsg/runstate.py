@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rpsg.errors import RunDirError
+from rpsg.errors import RpsgError, RunDirError
 from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
 from rpsg.llm.meter import load_prices
 from rpsg.rundir import RunDir
 
-State = Literal["running", "stopped", "finished"]
+State = Literal["running", "stopped", "finished", "unreadable"]
 # A folder of runs holds them at most so deep.
 _DEPTH = 2
 
@@ -22,7 +22,8 @@ class RunState:
 
     Attributes:
         folder: the run folder.
-        state: finished when its release is written; running while a process works on it.
+        state: finished when its release is written; running while a process works on it; unreadable when
+            its files are not those of this version.
         guarantee: its guarantee, and epsilon where that has a meaning.
         n_wanted: texts asked for; None for the default share of the records.
         stage: the last one begun; "" before the first.
@@ -65,6 +66,8 @@ def read_state(folder: Path) -> RunState:
     """
     run = RunDir.open(folder)
     config = run.read_config()
+    # In this order: a run that ends meanwhile is finished, not stopped.
+    is_running = run.is_worked_on
     finished = run.is_done("released")
     progress = run.read_progress()
     usage, sent = _read_calls(run.calls)
@@ -74,13 +77,13 @@ def read_state(folder: Path) -> RunState:
     noted = progress.get("time")
     return RunState(
         folder=folder,
-        state="running" if run.is_worked_on else "finished" if finished else "stopped",
+        state="running" if is_running else "finished" if finished else "stopped",
         guarantee=config.guarantee + ("" if config.epsilon is None else f", epsilon {config.epsilon:g}"),
         n_wanted=config.n,
         stage=str(progress.get("stage", "")),
-        done=int(str(progress.get("done", 0))),
-        total=int(str(progress.get("total", 0))),
-        updated=float(str(noted)) if noted is not None else None,
+        done=_count(progress.get("done")),
+        total=_count(progress.get("total")),
+        updated=float(noted) if isinstance(noted, int | float) else None,
         usage=usage,
         cost=sum(priced) if costs and len(priced) == len(costs) else None,
         sent=sent,
@@ -97,7 +100,30 @@ def find_runs(base: Path) -> list[RunState]:
         raise RunDirError(f"there is no folder {base}; name the one your runs are in")
     levels = ["/".join(["*"] * depth + ["manifest.json"]) for depth in range(_DEPTH + 1)]
     found = sorted({path.parent for level in levels for path in base.glob(level)})
-    return [read_state(folder) for folder in found if (folder / "private").is_dir()]
+    return [_state_or_unreadable(folder) for folder in found if (folder / "private").is_dir()]
+
+
+def _state_or_unreadable(folder: Path) -> RunState:
+    try:
+        return read_state(folder)
+    except (RpsgError, OSError, ValueError):
+        return RunState(
+            folder=folder,
+            state="unreadable",
+            guarantee="",
+            n_wanted=None,
+            stage="",
+            done=0,
+            total=0,
+            updated=None,
+            usage=(),
+            cost=None,
+            sent=(),
+        )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def purge(folder: Path) -> int:

@@ -109,6 +109,7 @@ def open_session(
     noted = partial(_note, _Notes(folder), on_progress)
     with ExitStack() as open_files:
         open_files.enter_context(folder.working())
+        folder.check_not_purged()
         ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
         open_files.callback(ledger.close)
         store = open_files.enter_context(closing(CallStore(folder.calls)))

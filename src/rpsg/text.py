@@ -16,9 +16,10 @@ _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|approx|N
 _WRAPPING = re.compile(r"^(?:#+\s.*\n+|\*\*[^*\n]+\*\*\s*\n+|(?:title|subject)\s*:.*\n+)", re.IGNORECASE)
 # What a model says about its task instead of doing it.
 _META = re.compile(
-    r"^\W*(?:here(?:'s| is| are)\b|sure\b[,!.]|certainly\b|of course[,!]|okay, here)"
+    r"^[^\w\n]{0,20}(?:here(?:'s| is| are)\b|sure\b[,!.]|certainly\b|of course[,!]|okay, here)"
     r"|\bi(?:'m| am) sorry, but i can"
-    r"|^\W*i(?:['’]d| would|['’]ll| will) be (?:happy|glad) to (?:assist|help you|write|provide|share a)\b"
+    r"|^[^\w\n]{0,20}i(?:['’]d| would|['’]ll| will) be (?:happy|glad) to "
+    r"(?:assist|help you|write|provide|share a)\b"
     r"|\bunable to assist\b|\brevised the post\b"
     r"|\bas an ai\b|\blanguage model\b|\bword count\b|\bfirst[- ]person (?:post|passage|account)\b"
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
@@ -38,8 +39,9 @@ _MIN_LETTERS = 4
 _LONGEST_WORD = 100
 # What chat formats mark turns with, and what prompts of ours put around a text.
 _CONTROL_TOKEN = re.compile(
-    r"<[|｜][^<>\n]{1,60}?[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
-    r"|</?(?:post|abstract|summary|text)>",
+    r"<[|｜][^<>\n]{1,60}?[|｜]?>|<\s*/?\s*s\s*>|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK)\]"
+    r"|<\s*/?\s*(?:post|abstract|summary|text|think(?:ing)?|tool_call|tool_response)\s*>",
     re.IGNORECASE,
 )
 # Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
@@ -58,7 +60,7 @@ def trim_to_sentences(text: str) -> str:
     """Cuts a text after its last complete sentence; returns "" when it has none."""
     text = text.strip()
     for match in reversed(list(_SENTENCE_END.finditer(text))):
-        if not _ABBREVIATION.search(text[: match.start() + 1]):
+        if not _ABBREVIATION.search(text[max(0, match.start() - 12) : match.start() + 1]):
             return text[: match.end()]
     return ""
 

@@ -31,6 +31,9 @@ _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:tr
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
 
 
+SettingName = str | tuple[str, ...]
+
+
 def read_yaml(path: Path) -> dict[str, object]:
     """Reads a YAML mapping.
 
@@ -52,9 +55,9 @@ def read_yaml(path: Path) -> dict[str, object]:
     return {str(key): value for key, value in values.items()}
 
 
-def set_value(values: dict[str, object], dotted: str, value: object) -> None:
-    """Sets `a.b.c` in nested plain values, in place."""
-    *parents, last = dotted.split(".")
+def set_value(values: dict[str, object], name: SettingName, value: object) -> None:
+    """Sets `a.b.c`, or the parts of such a name, in nested plain values, in place."""
+    *parents, last = name.split(".") if isinstance(name, str) else name
     for parent in parents:
         inner = values.setdefault(parent, {})
         if not isinstance(inner, dict):

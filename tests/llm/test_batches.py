@@ -1,6 +1,7 @@
 """The batch interface against a server on loopback that keeps files and batches as the real one does."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from fault_server import Server, completion
 from rpsg.endpoints import CallingConfig, EndpointConfig
-from rpsg.errors import ConfigError, LimitReached, ModelError, PrivateDataError
+from rpsg.errors import ConfigError, LimitReached, ModelError, ModelUnavailable, PrivateDataError
 from rpsg.llm import openai_batch
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
@@ -45,6 +46,7 @@ class BatchServer(Server):
         self.refuses = False
         self.paths: list[str] = []
         self.loses_answer = False
+        self.odd_line = ""
         super().__init__()
 
     async def _answer(self, request: Request) -> Response:
@@ -69,6 +71,8 @@ class BatchServer(Server):
                     self.loses_answer = False
                     return JSONResponse({"error": {"code": "broken"}}, 500)
                 return JSONResponse(self._show(name))
+            case ["batches", name] if name not in self.made:
+                return JSONResponse({"error": {"code": "not_found"}}, 404)
             case ["batches", name]:
                 self._go_on(self.made[name])
                 return JSONResponse(self._show(name))
@@ -79,7 +83,7 @@ class BatchServer(Server):
         shown = ("input_file_id", "endpoint", "completion_window", "metadata", "status", "output_file_id")
         page = {key: made[key] for key in shown if key in made}
         errors = {"data": [{"code": "invalid_file", "message": "quoting text 1"}]} if self.refuses else None
-        return {"id": name, "object": "batch", "created_at": 0, "errors": errors, **page}
+        return {"id": name, "object": "batch", "created_at": int(time.time()), "errors": errors, **page}
 
     def _go_on(self, made: dict[str, object]) -> None:
         made["polls"] = int(str(made["polls"])) + 1
@@ -89,7 +93,11 @@ class BatchServer(Server):
             lines = [json.loads(line) for line in self.files[str(made["input_file_id"])].splitlines()]
             out = [line for line in map(self._reply_to, reversed(lines)) if line]
             name = f"file-{len(self.files)}"
-            self.files[name] = "\n".join(json.dumps(line) for line in out).encode()
+            rows = [json.dumps(line) for line in out]
+            if self.odd_line:
+                rows[0], self.odd_line = self.odd_line, ""
+                self.paid.clear()
+            self.files[name] = "\n".join(rows).encode()
             made |= {"status": "expired" if self.left_out else "completed", "output_file_id": name}
             self.left_out = set()
 
@@ -102,7 +110,7 @@ class BatchServer(Server):
             return None
         waiting = self.errors.get(prompt, [])
         if waiting:
-            error = {"error": {"code": waiting.pop(0), "message": f"quoting {prompt}"}}
+            error = {"error": {"code": waiting.pop(0), "param": "max_tokens", "message": f"quoting {prompt}"}}
             return {"custom_id": line["custom_id"], "response": {"status_code": 400, "body": error}}
         self.paid[prompt] += 1
         response = {"status_code": 200, "body": completion(f"echo {prompt}")}
@@ -121,6 +129,7 @@ def _parts(content_type: str, body: bytes) -> dict[str, bytes]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     monkeypatch.setattr(openai_batch, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_batch, "_LOOK_PAUSES", (0.01, 0.1, 0.3))
     monkeypatch.setattr("rpsg.llm.calling._FIRST_PAUSE", 0.01)
     monkeypatch.setenv("OWN_KEY", KEY)
     found = BatchServer()
@@ -196,13 +205,14 @@ class Killed(BaseException):
     pass
 
 
+def die(*_: object, **__: object) -> None:
+    raise Killed
+
+
 @pytest.mark.parametrize("at", ["begun", "submitted", "named", "waiting", "read"])
 def test_a_process_that_dies_pays_for_no_batch_twice(
     server: BatchServer, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise Killed
-
     def submit_and_die(self: openai_batch.BatchServer, mark: str, bodies: Mapping[str, object]) -> str:
         submit(self, mark, bodies)  # type: ignore[arg-type]
         raise Killed
@@ -243,6 +253,60 @@ def test_a_batch_that_is_not_taken_ends_the_run_with_the_servers_code(
     # What was refused is asked for anew, not waited for.
     server.refuses = False
     assert [reply.text for reply in complete(server, tmp_path / "calls", ask(5))] == echoes(5)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "model_not_found", "rate_limit"])
+def test_settings_that_a_server_refuses_lose_no_text(server: BatchServer, tmp_path: Path, code: str) -> None:
+    server.errors = {f"text {i}": [code] * 3 for i in range(4)}
+    with pytest.raises(ModelUnavailable, match=code):
+        complete(server, tmp_path / "calls", ask(4))
+    server.errors = {}
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
+
+
+def test_a_parameter_that_is_not_taken_is_left_out_of_the_next_batch(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    server.errors = {f"text {i}": ["unsupported_parameter"] for i in range(4)}
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
+    bodies = [json.loads(line)["body"] for line in server.files["file-2"].splitlines()]
+    assert all(body["max_completion_tokens"] == 9 and "max_tokens" not in body for body in bodies)
+
+
+def test_what_nobody_asks_for_after_a_restart_stays_paid(server: BatchServer, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(openai_batch.BatchServer, "wait", die)
+        complete(server, tmp_path / "calls", ask(10))
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(5))] == echoes(5)
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(10))] == echoes(10)
+    assert set(server.paid.values()) == {1} and len(server.made) == 1
+
+
+def test_a_limit_counts_the_batches_of_an_earlier_process(server: BatchServer, tmp_path: Path) -> None:
+    limit = 10 * (9 + 6)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(openai_batch.BatchServer, "wait", die)
+        complete(server, tmp_path / "calls", ask(10), max_tokens=limit)
+    with pytest.raises(LimitReached):
+        complete(server, tmp_path / "calls", ask(20), max_tokens=limit)
+
+
+@pytest.mark.parametrize("odd", ['"oops"', "not json", '{"custom_id": 5}', "[" * 100_000])
+def test_an_odd_line_costs_one_more_batch_and_not_the_run(
+    server: BatchServer, tmp_path: Path, odd: str
+) -> None:
+    server.odd_line = odd
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
+
+
+def test_a_batch_that_is_gone_is_made_again_by_the_next_resume(server: BatchServer, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(openai_batch.BatchServer, "wait", die)
+        complete(server, tmp_path / "calls", ask(4))
+    server.made.clear()
+    with pytest.raises(ModelError, match="knows the batch no more"):
+        complete(server, tmp_path / "calls", ask(4))
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
 
 
 def test_a_batch_is_held_to_limits_and_to_what_may_be_sent(server: BatchServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -226,6 +227,28 @@ def test_a_text_is_not_given_up_because_its_server_is_down(
     server.always = OK
     replies = kept(server, tmp_path / "calls").complete(ask(n))
     assert [reply.text for reply in replies] == [f"echo text {i}" for i in range(n)]
+
+
+def test_one_of_two_servers_may_be_down(server: Server) -> None:
+    pair = [server.url, "http://127.0.0.1:9/v1"]
+    assert complete(server, 80, base_url=pair) == [f"echo text {i}" for i in range(80)]
+
+
+def test_a_server_that_says_at_once_again_and_again_is_not_called_in_a_loop(server: Server) -> None:
+    server.faults = {"text 0": ["429 at once"] * 4}
+    began = time.monotonic()
+    assert complete(server, 1) == ["echo text 0"]
+    assert time.monotonic() - began > 0.01 * 0.1 * 4
+
+
+@pytest.mark.parametrize("fault", ["deep", "odd parameter", "odd date", "many tokens"])
+def test_what_no_server_should_say_breaks_nothing(server: Server, tmp_path: Path, fault: str) -> None:
+    server.faults = {"text 1": [fault]}
+    replies = kept(server, tmp_path / "calls").complete(ask(3))
+    assert [reply.text or reply.reason for reply in replies] in (
+        [f"echo text {i}" for i in range(3)],
+        ["echo text 0", "HTTP 400", "echo text 2"],
+    )
 
 
 def test_settings_that_a_server_refuses_lose_no_text(server: Server, tmp_path: Path) -> None:

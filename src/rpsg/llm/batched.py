@@ -1,13 +1,13 @@
 """A text model whose calls go in batches: each paid once, whatever happens to this process meanwhile."""
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rpsg.endpoints import EndpointConfig
-from rpsg.errors import ConfigError, ModelRefused
+from rpsg.errors import ConfigError, ModelRefused, ModelUnavailable
 from rpsg.llm.calls import Call, CallStore, Sending, call_key
 from rpsg.llm.meter import Meter, estimate_tokens
+from rpsg.llm.openai_batch import UNSUPPORTED, new_mark
 from rpsg.llm.replies import Unusable, read_reply, rejected
 from rpsg.types import Completion, Progress, TextRequest, Trust
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[Progress], None]
 # What servers take in one batch.
-_MOST_CALLS, _MOST_CHARACTERS = 20_000, 80_000_000
+_MOST_CALLS, _MOST_BYTES = 20_000, 80_000_000
 _ROUNDS = 3
 # Said of one text for good; anything else may be asked for once more.
+_HARD = frozenset({"insufficient_quota", "invalid_api_key", "model_not_found", "billing_hard_limit_reached"})
 _FINAL = {"content_filter": "content filter", "context_length_exceeded": "context too long"}
 
 
@@ -48,7 +49,9 @@ class BatchedTextModel:
         self._stage = stage
         self._meter = meter
         self._on_progress = on_progress
-        self._begun: set[str] = set()
+        # Batches whose calls the meter knows to be under way.
+        self._counted: set[str] = set()
+        self._n_answers = 0
         self.name = model.name
         self.trust: Trust = model.trust
         self.hosts = model.hosts
@@ -76,28 +79,32 @@ class BatchedTextModel:
                     lines = batches.wait(batch, self._report)
                 except ModelRefused:
                     # Nothing will come of it: the next try makes another.
-                    self._store.end_batch(mark, [])
+                    self._store.end_batch(mark, [], self._store.keys_in_batch(mark))
                     raise
                 self._keep(mark, lines, asked, is_last=number == _ROUNDS - 1)
             found = self._store.find(keys)
         self._report(len(found), len(asked))
-        return [found.get(key) or rejected("gave up: no reply in any batch") for key in keys]
+        return [found[key] for key in keys]
 
     def _under_way(self, waiting: Mapping[str, TextRequest], batches: "BatchServer") -> dict[str, str]:
         """Finds the batches that hold these calls, and makes new ones for the rest."""
         found: dict[str, str] = {}
         covered: set[str] = set()
         for mark, noted in self._store.open_batches(list(waiting)).items():
+            held = self._store.keys_in_batch(mark)
             # Without an id: the process died while it sent the batch, which may have arrived.
             batch = noted or batches.find(mark)
             if batch is None:
-                self._store.end_batch(mark, [])
+                self._store.end_batch(mark, [], held)
                 continue
             self._store.name_batch(mark, batch)
             found[mark] = batch
-            covered |= self._store.keys_in_batch(mark)
+            for key in held & waiting.keys() if mark not in self._counted else ():
+                self._meter.begun_before(self.name, *self._size(waiting[key]))
+            self._counted.add(mark)
+            covered |= held
         for part in _parts({key: request for key, request in waiting.items() if key not in covered}):
-            mark = secrets.token_hex(16)
+            mark = new_mark()
             bodies = {key: self._model.body_of(request) for key, request in part.items()}
             self._begin(mark, part)
             found[mark] = batches.submit(mark, bodies)
@@ -106,8 +113,8 @@ class BatchedTextModel:
 
     def _begin(self, mark: str, part: Mapping[str, TextRequest]) -> None:
         for request in part.values():
-            self._meter.begin(self.name, *_size(request, self._model.reasoning_tokens))
-        self._begun.add(mark)
+            self._meter.begin(self.name, *self._size(request))
+        self._counted.add(mark)
         host = self.hosts[0]
         sendings = {
             key: Sending(
@@ -123,20 +130,36 @@ class BatchedTextModel:
     def _keep(
         self, mark: str, lines: Sequence["BatchLine"], asked: Mapping[str, TextRequest], *, is_last: bool
     ) -> None:
-        calls = []
         by_key = {line.key: line for line in lines}
-        for key in self._store.keys_in_batch(mark) & asked.keys():
-            request = asked[key]
-            # A batch that ran out of time has no line for what it did not come to.
-            reply = _reply(by_key[key], request, is_last=is_last) if key in by_key else None
-            size = _size(request, self._model.reasoning_tokens)
-            if mark in self._begun:
-                self._meter.end(self.name, *size, reply)
-            elif reply is not None:
-                self._meter.count(self.name, *size, reply)
+        # Calls of the batch that nobody asks for now stay open: they are paid, and may be asked for again.
+        held = self._store.keys_in_batch(mark) & asked.keys()
+        dropped = any(self._model.drop_unknown(line.param) for line in lines if line.reason in UNSUPPORTED)
+        calls = []
+        for key in held:
+            reply = _reply(by_key.get(key), asked[key], is_last=is_last and not dropped)
+            self._meter.end(self.name, *self._size(asked[key]), reply)
             if reply is not None:
                 calls.append(Call(key=key, stage=self._stage, model=self.name, reply=reply))
-        self._store.end_batch(mark, calls)
+        refused = {line.reason for line in lines if line.body is None}
+        self._n_answers += sum(line.body is not None for line in lines)
+        if len(refused) == 1 and not self._n_answers:
+            # While nothing was ever answered, this is more likely the settings, and a rejection would lose
+            # every text for good.
+            self._stop_if_hard(mark, held, *refused, is_last=is_last)
+        self._store.end_batch(mark, calls, held)
+
+    def _stop_if_hard(self, mark: str, held: set[str], reason: str, *, is_last: bool) -> None:
+        if reason in _FINAL or (reason in UNSUPPORTED and not is_last) or not (is_last or reason in _HARD):
+            return
+        self._store.end_batch(mark, [], held)
+        raise ModelUnavailable(
+            f"{self.name}: the server refuses every request of a batch ({reason}); check the key, the "
+            "account, the model's name and the endpoint's settings. Every finished call is kept; resume the "
+            "run then"
+        )
+
+    def _size(self, request: TextRequest) -> tuple[int, int]:
+        return estimate_tokens(request), request.max_tokens + self._model.reasoning_tokens
 
     def _report(self, done: int, total: int) -> None:
         cost = self._meter.cost_so_far(self.name)
@@ -153,8 +176,11 @@ def check_batch_endpoint(name: str, endpoint: EndpointConfig) -> None:
         raise ConfigError(f"{name}: mode: batch needs one base_url and at most one key")
 
 
-def _reply(line: "BatchLine", request: TextRequest, *, is_last: bool) -> Completion | None:
+def _reply(line: "BatchLine | None", request: TextRequest, *, is_last: bool) -> Completion | None:
     """Reads a reply; None where the call is worth another batch."""
+    if line is None:
+        # A batch that ran out of time has no line for what it did not come to.
+        return rejected("gave up: no reply in any batch") if is_last else None
     if line.body is None:
         reason = _FINAL.get(line.reason, f"gave up: {line.reason}")
         return rejected(reason) if is_last or line.reason in _FINAL else None
@@ -170,15 +196,11 @@ def _parts(waiting: Mapping[str, TextRequest]) -> Iterator[dict[str, TextRequest
     part: dict[str, TextRequest] = {}
     size = 0
     for key, request in waiting.items():
-        n = sum(len(message.content) for message in request.messages)
-        if part and (len(part) >= _MOST_CALLS or size + n > _MOST_CHARACTERS):
+        n = sum(len(message.content.encode()) for message in request.messages)
+        if part and (len(part) >= _MOST_CALLS or size + n > _MOST_BYTES):
             yield part
             part, size = {}, 0
         part[key] = request
         size += n
     if part:
         yield part
-
-
-def _size(request: TextRequest, reasoning_tokens: int) -> tuple[int, int]:
-    return estimate_tokens(request), request.max_tokens + reasoning_tokens

@@ -159,8 +159,31 @@ class Lane:
         self, *, max_concurrency: int, requests_per_minute: int | None, tokens_per_minute: int | None
     ) -> None:
         self.limit = AdaptiveLimit(max_concurrency)
+        self._n_failures = 0
+        self._avoided_until = 0.0
         self._requests = _budget(requests_per_minute)
         self._tokens = _budget(tokens_per_minute)
+
+    @property
+    def load(self) -> float:
+        """How busy it is; a server that just failed comes after all that did not."""
+        return self.limit.load + (1000.0 if time.monotonic() < self._avoided_until else 0.0)
+
+    @property
+    def keeps_failing(self) -> bool:
+        """Whether more than one call in a row failed here."""
+        return self._n_failures > 1
+
+    def failed(self) -> None:
+        """Notes a failure that was not the call's."""
+        self._n_failures += 1
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._n_failures, 20))
+        self._avoided_until = time.monotonic() + longest
+
+    def succeeded(self) -> None:
+        """Notes that it works."""
+        self._n_failures, self._avoided_until = 0, 0.0
+        self.limit.succeeded()
 
     async def acquire(self, n_tokens: int) -> float:
         """Waits for a place and for the account's budgets; returns when the call starts."""
@@ -204,7 +227,7 @@ async def call_with_patience(
     """
     n_failed = n_throttled = n_successes = 0
     while True:
-        number = min(range(len(lanes)), key=lambda i: lanes[i].limit.load)
+        number = min(range(len(lanes)), key=lambda i: lanes[i].load)
         lane = lanes[number]
         started = await lane.acquire(n_tokens)
         try:
@@ -213,16 +236,22 @@ async def call_with_patience(
             n_throttled += 1
             lane.limit.throttled(started, error.pause)
             breaker.failed("429 too many requests")
-            pause = 0.0 if error.pause is not None else _pause(n_throttled)
+            # A server that says "at once" again and again is not called faster than one that says nothing.
+            pause = 0.0 if error.pause else _pause(n_throttled)
         except Failed as error:
+            lane.failed()
+            breaker.failed(error.reason)
+            if lane.keeps_failing and not all(other.keeps_failing for other in lanes):
+                # The server's fault, while another works: it says nothing of this call.
+                await asyncio.sleep(_FIRST_PAUSE * random.random())
+                continue
             n_successes = n_successes if n_failed else breaker.n_successes
             n_failed += 1
-            breaker.failed(error.reason)
             if n_failed >= ATTEMPTS and breaker.blames_call(error, n_successes):
                 return give_up(error.reason)
             pause = _pause(n_failed)
         else:
-            lane.limit.succeeded()
+            lane.succeeded()
             breaker.succeeded()
             return answer
         finally:

@@ -155,8 +155,9 @@ class CallStore:
         return {mark: batch for mark, key, batch in rows if key in wanted}
 
     def keys_in_batch(self, mark: str) -> set[str]:
-        """Returns the calls of a batch."""
-        return {row[0] for row in self._db.execute("SELECT key FROM batches WHERE mark = ?", (mark,))}
+        """Returns the calls of a batch that are not over."""
+        rows = self._db.execute("SELECT key FROM batches WHERE mark = ? AND NOT ended", (mark,))
+        return {row[0] for row in rows}
 
     def begin_batch(self, mark: str, sendings: Mapping[str, "Sending"]) -> None:
         """Notes the calls of a batch before it is sent, by their keys."""
@@ -167,10 +168,10 @@ class CallStore:
         """Notes the server's id of a batch."""
         self._write([("UPDATE batches SET batch = ? WHERE mark = ?", (batch, mark))], sync=True)
 
-    def end_batch(self, mark: str, calls: Sequence["Call"]) -> None:
-        """Stores what became of a batch, all at once, and that it is over."""
-        ended = ("UPDATE batches SET ended = 1 WHERE mark = ?", (mark,))
-        self._write([*((_INSERT_CALL, call.row()) for call in calls), ended], sync=True)
+    def end_batch(self, mark: str, calls: Sequence["Call"], keys: Iterable[str]) -> None:
+        """Stores what became of these calls of a batch, all at once, and that they are over."""
+        ended = [("UPDATE batches SET ended = 1 WHERE mark = ? AND key = ?", (mark, key)) for key in keys]
+        self._write([*((_INSERT_CALL, call.row()) for call in calls), *ended], sync=True)
 
     def _write(self, statements: Iterable[tuple[str, tuple[object, ...]]], *, sync: bool) -> None:
         try:
@@ -180,7 +181,7 @@ class CallStore:
             self._db.execute("COMMIT")
             if sync:
                 self._sync()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError) as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise RunDirError(

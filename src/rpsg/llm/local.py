@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 N_SLOTS = 128
 # Ends a turn in chat formats whose tokenizer names another end of text.
+_LOOKS_LIKE_CONTROL = re.compile(r"[<\[].+[>\]]$")
 _TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>")
 
 
@@ -36,8 +37,7 @@ class LocalTextModel:
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
         self._ends = _end_tokens(model, tokenizer)
-        marks = [re.escape(token) for token in tokenizer.all_special_tokens if len(token) > 1]
-        self._control = re.compile("|".join(marks) or r"(?!)")
+        self._control = _control_tokens(tokenizer)
 
     @classmethod
     def load(
@@ -130,6 +130,15 @@ class LocalTextModel:
 
 def _begun(messages: Sequence[Message]) -> str:
     return messages[-1].content if messages[-1].role == "assistant" else ""
+
+
+def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    marks = {token.content for token in added if token.special or _LOOKS_LIKE_CONTROL.match(token.content)}
+    marks |= set(tokenizer.all_special_tokens)
+    # Longest first: one may begin as another does.
+    found = sorted((re.escape(mark) for mark in marks if len(mark) > 1), key=len, reverse=True)
+    return re.compile("|".join(found) or r"(?!)")
 
 
 def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:

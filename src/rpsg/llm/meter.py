@@ -136,14 +136,15 @@ class Meter:
             self._stop("max_seconds", f"{limits.max_seconds:g}", f"{seconds:.0f} s have passed")
         self._add(self._in_flight, model, n_prompt, n_reply)
 
+    def begun_before(self, model: str, n_prompt: int, n_reply: int) -> None:
+        """Notes a call that an earlier process began and that is still under way."""
+        self._add(self._in_flight, model, n_prompt, n_reply)
+
     def end(self, model: str, n_prompt: int, n_reply: int, reply: Completion | None) -> None:
         """Notes a call that has ended; without a reply nothing is known to have been used."""
         self._add(self._in_flight, model, -n_prompt, -n_reply)
-        if reply is not None:
-            self.count(model, n_prompt, n_reply, reply)
-
-    def count(self, model: str, n_prompt: int, n_reply: int, reply: Completion) -> None:
-        """Counts what a reply used; for calls that this process did not begin."""
+        if reply is None:
+            return
         if reply.n_prompt_tokens is None or reply.n_tokens is None:
             # A limit must hold against a server that reports nothing: its calls count as estimated.
             self._add(self.spent, model, n_prompt, n_reply)

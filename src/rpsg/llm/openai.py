@@ -112,7 +112,7 @@ class OpenAITextModel:
         async def attempt(lane: int) -> Completion:
             sink.sending(index, self._servers.host(lane), n_characters)
             return await self._servers.ask(
-                lane, lambda client: self._create(client, request), self._drop_unknown, rejected
+                lane, lambda client: self._create(client, request), self.drop_unknown, rejected
             )
 
         return await self._servers.patiently(
@@ -151,9 +151,16 @@ class OpenAITextModel:
             body["top_k"] = request.top_k
         return {"model": self._servers.model, "messages": to_messages(request.messages), **body}
 
-    def _drop_unknown(self, parameter: str | None) -> bool:
+    def drop_unknown(self, parameter: str | None) -> bool:
+        """Leaves a parameter out from now on; tells whether it is one that can be left out."""
         # Newer models refuse parameters that older ones need: max_tokens, temperature, top_p, seed.
-        if parameter not in {"max_tokens", "temperature", "top_p", "seed", "stop"}:
+        if not isinstance(parameter, str) or parameter not in {
+            "max_tokens",
+            "temperature",
+            "top_p",
+            "seed",
+            "stop",
+        }:
             return False
         self._unknown.add(parameter)
         return True

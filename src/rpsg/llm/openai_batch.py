@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,8 +19,11 @@ Answer = TypeVar("Answer")
 _ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 _ENDED = {"completed", "expired", "cancelled"}
-# How far back a batch is looked for whose id was not noted before the process died.
-_MOST_LISTED = 200
+# How often, in seconds, a batch is looked for that may have been made, and how far clocks may be apart.
+_LOOK_PAUSES = (5.0, 15.0, 30.0)
+_CLOCKS_APART = 3600
+# A line's reason when a parameter is not taken.
+UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 # Under this key a batch carries our own mark.
 _MARK = "rpsg"
 
@@ -31,11 +36,13 @@ class BatchLine:
         key: what it was sent under.
         body: of the reply; None where there is none.
         reason: why there is none.
+        param: the parameter that was refused, if that is why.
     """
 
     key: str
     body: Mapping[str, Any] | None
     reason: str = ""
+    param: str | None = None
 
 
 class BatchServer:
@@ -53,7 +60,9 @@ class BatchServer:
             bodies: key to the body of a chat completion.
         """
         lines = [
-            json.dumps({"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": body})
+            json.dumps(
+                {"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": body}, ensure_ascii=False
+            )
             for key, body in bodies.items()
         ]
         content = "\n".join(lines).encode()
@@ -61,7 +70,7 @@ class BatchServer:
 
         async def create(client: "AsyncOpenAI") -> str:
             # An answer that was lost on its way may have been that a batch was made.
-            made = await _look(client, mark) if next(tries) else None
+            made = await _look_patiently(client, mark) if next(tries) else None
             if made is not None:
                 return made
             file = await client.files.create(file=(f"{mark}.jsonl", content), purpose="batch")
@@ -74,7 +83,7 @@ class BatchServer:
 
     def find(self, mark: str) -> str | None:
         """Returns the id of the batch with our mark, or None where none was made."""
-        return self._ask(lambda client: _look(client, mark))
+        return self._ask(lambda client: _look_patiently(client, mark))
 
     def wait(self, batch_id: str, on_progress: Callable[[int, int], None]) -> list[BatchLine]:
         """Waits until a batch has ended; returns what became of its requests.
@@ -88,7 +97,7 @@ class BatchServer:
         """
         pause = _FIRST_PAUSE
         while True:
-            batch = self._ask(lambda client: client.batches.retrieve(batch_id))
+            batch = self._retrieve(batch_id)
             counts = batch.request_counts
             if counts is not None:
                 on_progress(counts.completed + counts.failed, counts.total)
@@ -98,6 +107,22 @@ class BatchServer:
                 raise ModelRefused(f"{self._name}: the server did not take the batch ({_codes(batch)})")
             self._sleep(pause)
             pause = min(_LONGEST_PAUSE, 1.5 * pause)
+
+    def _retrieve(self, batch_id: str) -> "Batch":
+        from openai import NotFoundError
+
+        async def retrieve(client: "AsyncOpenAI") -> "Batch | None":
+            try:
+                return await client.batches.retrieve(batch_id)
+            except NotFoundError:
+                return None
+
+        batch = self._ask(retrieve)
+        if batch is None:
+            raise ModelRefused(
+                f"{self._name}: the server knows the batch no more; resume to send its calls again"
+            )
+        return batch
 
     def _sleep(self, seconds: float) -> None:
         async def sleep(_: int) -> None:
@@ -110,7 +135,7 @@ class BatchServer:
         lines: list[BatchLine] = []
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
-                lines += [_read_line(line) for line in self._content(file_id).splitlines() if line.strip()]
+                lines += _read_lines(self._content(file_id))
         return lines
 
     def _content(self, file_id: str) -> bytes:
@@ -120,9 +145,16 @@ class BatchServer:
         return self._ask(read)
 
     def _ask(self, create: Callable[["AsyncOpenAI"], Awaitable[Answer]]) -> Answer:
+        async def checked(client: "AsyncOpenAI") -> Answer:
+            try:
+                return await create(client)
+            except (AttributeError, TypeError):
+                # The library hands on a page that is not what was asked for as it is.
+                raise ValueError("not an answer of this interface") from None
+
         async def answer(_: int) -> Answer:
             return await self._servers.patiently(
-                lambda lane: self._servers.ask(lane, create, lambda _: False, self._refuse),
+                lambda lane: self._servers.ask(lane, checked, lambda _: False, self._refuse),
                 n_tokens=0,
                 give_up=self._refuse,
             )
@@ -136,31 +168,66 @@ class BatchServer:
         )
 
 
+def new_mark() -> str:
+    """Returns a word by which a batch is known again; it says when it was made up."""
+    return f"{int(time.time())}-{secrets.token_hex(12)}"
+
+
+async def _look_patiently(client: "AsyncOpenAI", mark: str) -> str | None:
+    # A batch may be made, or listed, a while after the call that made it failed.
+    for pause in (*_LOOK_PAUSES, None):
+        found = await _look(client, mark)
+        if found is not None or pause is None:
+            return found
+        await asyncio.sleep(pause)
+    return None
+
+
 async def _look(client: "AsyncOpenAI", mark: str) -> str | None:
-    n_seen = 0
+    oldest = int(mark.partition("-")[0]) - _CLOCKS_APART
     async for batch in client.batches.list(limit=100):
         if (batch.metadata or {}).get(_MARK) == mark:
             return batch.id
-        n_seen += 1
-        if n_seen >= _MOST_LISTED:
+        if batch.created_at and batch.created_at < oldest:
             break
     return None
 
 
-def _read_line(line: bytes) -> BatchLine:
-    page = json.loads(line)
-    response = page.get("response") or {}
-    status = response.get("status_code")
-    if status == 200 and isinstance(response.get("body"), Mapping):
-        return BatchLine(key=page["custom_id"], body=response["body"])
-    # The server's own words may quote the prompt: only its codes are used.
-    error = page.get("error") or (response.get("body") or {}).get("error") or {}
-    code = str(error.get("code") or "")
+def _read_lines(content: bytes) -> Iterator[BatchLine]:
+    for line in content.splitlines():
+        try:
+            page = json.loads(line)
+            if isinstance(page, Mapping) and isinstance(page.get("custom_id"), str):
+                yield _read_line(page)
+        except (ValueError, RecursionError):
+            # What it was the answer to is not known: that call goes into another batch.
+            continue
+
+
+def _read_line(page: Mapping[str, Any]) -> BatchLine:
+    key, response = page["custom_id"], _mapping(page.get("response"))
+    status, body = response.get("status_code"), _mapping(response.get("body"))
+    if status == 200 and body:
+        return BatchLine(key=key, body=body)
+    error = _mapping(page.get("error")) or _mapping(body.get("error"))
+    param = error.get("param")
     return BatchLine(
-        key=page["custom_id"], body=None, reason=code if code.isidentifier() else f"HTTP {status}"
+        key=key,
+        body=None,
+        reason=_code(error.get("code")) or f"HTTP {status if isinstance(status, int) else 'unknown'}",
+        param=param if isinstance(param, str) else None,
     )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _code(value: object) -> str:
+    # The server's own words may quote the prompt: only its codes are used.
+    return value if isinstance(value, str) and value.isidentifier() else ""
 
 
 def _codes(batch: "Batch") -> str:
     errors: Sequence[Any] = (batch.errors.data or []) if batch.errors else []
-    return ", ".join(sorted({str(error.code) for error in errors})) or "no reason given"
+    return ", ".join(sorted({_code(error.code) for error in errors} - {""})) or "no reason given"

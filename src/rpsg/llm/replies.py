@@ -10,6 +10,10 @@ _THOUGHTS_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THOUGHTS_BEGIN = re.compile(r"^\s*<think(?:ing)?>", re.IGNORECASE)
 
 
+# More than this is a server's mistake.
+_MOST_TOKENS = 10**9
+
+
 class Unusable(Exception):
     """A reply that was paid for and holds no usable text."""
 
@@ -113,4 +117,6 @@ def _text_of(content: object) -> str:
 
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= _MOST_TOKENS else None

@@ -1,6 +1,7 @@
 """The servers of one endpoint and how they are called; see `rpsg.llm.calling` for when again."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -141,7 +142,7 @@ class Servers:
             raise Failed("no answer in time") from None
         except openai.APIConnectionError:
             raise Failed("connection failed", is_down=True) from None
-        except (ValueError, openai.APIError):
+        except (ValueError, RecursionError, openai.APIError):
             raise Failed("the answer is not a completion") from None
         self._n_answers += 1
         return reply
@@ -257,11 +258,12 @@ def _retry_after(headers: Any) -> float | None:  # noqa: ANN401 (the HTTP librar
     given = headers.get("retry-after")
     try:
         if exact is not None:
-            return max(0.0, float(exact) / 1000)
-        return None if given is None else max(0.0, float(given))
+            given = str(float(exact) / 1000)
+        pause = None if given is None else max(0.0, float(given))
+        return None if pause is None or math.isnan(pause) else pause
     except ValueError:
         pass
     try:
         return max(0.0, parsedate_to_datetime(str(given)).timestamp() - time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
