@@ -241,7 +241,9 @@ def doctor() -> None:
         raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _limits(max_cost: float | None, max_tokens: int | None, max_seconds: float | None) -> dict[str, object]:
+def _limits(
+    max_cost: float | None, max_tokens: int | None, max_seconds: float | None
+) -> "dict[SettingName, object]":
     limits = {"max_cost": max_cost, "max_tokens": max_tokens, "max_seconds": max_seconds}
     return {f"calling.{name}": value for name, value in limits.items()}
 

@@ -21,10 +21,10 @@ def build_config(source: Path, options: Mapping[SettingName, object], settings: 
     if not is_config:
         set_value(values, "data.path", str(source))
     for setting in settings:
-        name, sign, text = setting.partition("=")
+        key, sign, text = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, for example vote.survive=0.8 (given: {setting!r})")
-        set_value(values, name, json.loads(text) if text in {"true", "false", "null"} else text)
+        set_value(values, key, json.loads(text) if text in {"true", "false", "null"} else text)
     for name, value in options.items():
         if value is not None and value != []:
             set_value(values, name, value)
