@@ -1,4 +1,5 @@
 import socket
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -115,3 +116,12 @@ def test_the_stronger_type_wins_where_spans_overlap() -> None:
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable):
         PresidioDetector(tmp_path)
+
+
+def test_a_word_of_thousands_of_signs_is_read_quickly_and_moves_no_place(detector: PresidioDetector) -> None:
+    text = f"Before {'-' * 20_000}x and after that write to ann.lee@example.org today."
+    began = time.monotonic()
+    (spans,) = detector.find([text])
+    # It took minutes; the time grew with the square of the length.
+    assert time.monotonic() - began < 60
+    assert "ann.lee@example.org" in {text[span.start : span.end] for span in spans}
