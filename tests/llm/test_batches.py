@@ -110,7 +110,8 @@ class BatchServer(Server):
             return None
         waiting = self.errors.get(prompt, [])
         if waiting:
-            error = {"error": {"code": waiting.pop(0), "param": "max_tokens", "message": f"quoting {prompt}"}}
+            code, _, param = waiting.pop(0).partition(":")
+            error = {"error": {"code": code, "param": param or None, "message": f"quoting {prompt}"}}
             return {"custom_id": line["custom_id"], "response": {"status_code": 400, "body": error}}
         self.paid[prompt] += 1
         response = {"status_code": 200, "body": completion(f"echo {prompt}")}
@@ -264,13 +265,30 @@ def test_settings_that_a_server_refuses_lose_no_text(server: BatchServer, tmp_pa
     assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
 
 
-def test_a_parameter_that_is_not_taken_is_left_out_of_the_next_batch(
+def test_parameters_that_are_not_taken_are_left_out_one_after_another(
     server: BatchServer, tmp_path: Path
 ) -> None:
-    server.errors = {f"text {i}": ["unsupported_parameter"] for i in range(4)}
+    names = ["max_tokens", "temperature", "top_p", "seed"]
+    server.errors = {f"text {i}": [f"unsupported_value:{name}" for name in names] for i in range(4)}
     assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
-    bodies = [json.loads(line)["body"] for line in server.files["file-2"].splitlines()]
-    assert all(body["max_completion_tokens"] == 9 and "max_tokens" not in body for body in bodies)
+    bodies = [json.loads(line)["body"] for line in server.files["file-8"].splitlines()]
+    assert all(body["max_completion_tokens"] == 9 and not body.keys() & set(names) for body in bodies)
+
+
+def test_a_server_that_refuses_what_is_not_sent_ends_the_run(server: BatchServer, tmp_path: Path) -> None:
+    server.errors = {f"text {i}": ["unsupported_value:seed"] * 20 for i in range(4)}
+    with pytest.raises(ModelUnavailable, match="unsupported_value"):
+        complete(server, tmp_path / "calls", ask(4))
+
+
+def test_a_batch_is_looked_for_within_the_time_of_one_try(server: BatchServer, tmp_path: Path) -> None:
+    endpoint = EndpointConfig(base_url=(server.url,), timeout_seconds=0.4)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        closing(OpenAITextModel("own:m", endpoint, CallingConfig())) as model,
+    ):
+        patch.setattr(openai_batch, "_LOOK_PAUSES", (5.0, 15.0, 30.0))
+        assert openai_batch.BatchServer(model._servers, "own:m").find(openai_batch.new_mark()) is None
 
 
 def test_what_nobody_asks_for_after_a_restart_stays_paid(server: BatchServer, tmp_path: Path) -> None:

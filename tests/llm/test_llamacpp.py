@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import xllamacpp
 
 from rpsg import pipeline, registry
 from rpsg.config import RunConfig
@@ -21,8 +22,6 @@ from rpsg.rundir import RunDir
 from rpsg.runstate import read_state
 from rpsg.text import WordRuns
 from rpsg.types import Message, TextRequest
-
-xllamacpp = pytest.importorskip("xllamacpp")
 
 
 @pytest.fixture(scope="module")

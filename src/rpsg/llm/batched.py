@@ -1,4 +1,4 @@
-"""A text model whose calls go in batches: each paid once, whatever happens to this process meanwhile."""
+"""A text model whose calls go in batches, which outlive the process that sent them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,16 +19,17 @@ OnProgress = Callable[[Progress], None]
 # What servers take in one batch.
 _MOST_CALLS, _MOST_BYTES = 20_000, 80_000_000
 _ROUNDS = 3
-# Said of one text for good; anything else may be asked for once more.
+# Of the settings or the account, not of a text.
 _HARD = frozenset({"insufficient_quota", "invalid_api_key", "model_not_found", "billing_hard_limit_reached"})
+# Said of one text for good; anything else may be asked for once more.
 _FINAL = {"content_filter": "content filter", "context_length_exceeded": "context too long"}
 
 
 class BatchedTextModel:
     """A text model on a server with a batch interface.
 
-    A batch is noted before it is sent, and carries a mark by which it is found again: a process that dies
-    at any moment leaves nothing that would be paid twice.
+    A batch is noted before it is sent, and carries a mark by which it is found again: what a process that
+    died had sent is waited for, and sent again only if the server does not list it within a minute.
 
     Raises:
         LimitReached: the next call might go over a limit on cost, tokens or time.
@@ -52,6 +53,7 @@ class BatchedTextModel:
         # Batches whose calls the meter knows to be under way.
         self._counted: set[str] = set()
         self._n_answers = 0
+        self._left_out: set[str | None] = set()
         self.name = model.name
         self.trust: Trust = model.trust
         self.hosts = model.hosts
@@ -70,10 +72,9 @@ class BatchedTextModel:
         found = self._store.find(keys)
         batches = self._model.batches
         assert batches is not None
-        for number in range(_ROUNDS):
-            waiting = {key: request for key, request in asked.items() if key not in found}
-            if not waiting:
-                break
+        number = 0
+        while waiting := {key: request for key, request in asked.items() if key not in found}:
+            n_left_out = len(self._left_out)
             for mark, batch in self._under_way(waiting, batches).items():
                 try:
                     lines = batches.wait(batch, self._report)
@@ -83,6 +84,8 @@ class BatchedTextModel:
                     raise
                 self._keep(mark, lines, asked, is_last=number == _ROUNDS - 1)
             found = self._store.find(keys)
+            # Of several parameters that a model does not take, a server names one at a time.
+            number += len(self._left_out) == n_left_out
         self._report(len(found), len(asked))
         return [found[key] for key in keys]
 
@@ -133,7 +136,7 @@ class BatchedTextModel:
         by_key = {line.key: line for line in lines}
         # Calls of the batch that nobody asks for now stay open: they are paid, and may be asked for again.
         held = self._store.keys_in_batch(mark) & asked.keys()
-        dropped = any(self._model.drop_unknown(line.param) for line in lines if line.reason in UNSUPPORTED)
+        dropped = self._leave_out({line.param for line in lines if line.reason in UNSUPPORTED})
         calls = []
         for key in held:
             reply = _reply(by_key.get(key), asked[key], is_last=is_last and not dropped)
@@ -145,8 +148,14 @@ class BatchedTextModel:
         if len(refused) == 1 and not self._n_answers:
             # While nothing was ever answered, this is more likely the settings, and a rejection would lose
             # every text for good.
-            self._stop_if_hard(mark, held, *refused, is_last=is_last)
+            self._stop_if_hard(mark, held, *refused, is_last=is_last and not dropped)
         self._store.end_batch(mark, calls, held)
+
+    def _leave_out(self, parameters: set[str | None]) -> bool:
+        """Leaves refused parameters out from now on; tells whether any was still sent."""
+        found = {name for name in parameters - self._left_out if self._model.drop_unknown(name)}
+        self._left_out |= found
+        return bool(found)
 
     def _stop_if_hard(self, mark: str, held: set[str], reason: str, *, is_last: bool) -> None:
         if reason in _FINAL or (reason in UNSUPPORTED and not is_last) or not (is_last or reason in _HARD):

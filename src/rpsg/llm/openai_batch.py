@@ -70,7 +70,7 @@ class BatchServer:
 
         async def create(client: "AsyncOpenAI") -> str:
             # An answer that was lost on its way may have been that a batch was made.
-            made = await _look_patiently(client, mark) if next(tries) else None
+            made = await self._look(client, mark) if next(tries) else None
             if made is not None:
                 return made
             file = await client.files.create(file=(f"{mark}.jsonl", content), purpose="batch")
@@ -83,7 +83,18 @@ class BatchServer:
 
     def find(self, mark: str) -> str | None:
         """Returns the id of the batch with our mark, or None where none was made."""
-        return self._ask(lambda client: _look_patiently(client, mark))
+        return self._ask(lambda client: self._look(client, mark))
+
+    async def _look(self, client: "AsyncOpenAI", mark: str) -> str | None:
+        # A batch may be made, or listed, a while after the call that made it failed; but all this is one
+        # try of a call, and must end within its time.
+        share = min(1.0, self._servers.timeout_seconds / 2 / sum(_LOOK_PAUSES))
+        for pause in _LOOK_PAUSES:
+            found = await _look(client, mark)
+            if found is not None:
+                return found
+            await asyncio.sleep(share * pause)
+        return await _look(client, mark)
 
     def wait(self, batch_id: str, on_progress: Callable[[int, int], None]) -> list[BatchLine]:
         """Waits until a batch has ended; returns what became of its requests.
@@ -171,16 +182,6 @@ class BatchServer:
 def new_mark() -> str:
     """Returns a word by which a batch is known again; it says when it was made up."""
     return f"{int(time.time())}-{secrets.token_hex(12)}"
-
-
-async def _look_patiently(client: "AsyncOpenAI", mark: str) -> str | None:
-    # A batch may be made, or listed, a while after the call that made it failed.
-    for pause in (*_LOOK_PAUSES, None):
-        found = await _look(client, mark)
-        if found is not None or pause is None:
-            return found
-        await asyncio.sleep(pause)
-    return None
 
 
 async def _look(client: "AsyncOpenAI", mark: str) -> str | None:

@@ -44,6 +44,11 @@ class Servers:
     def __repr__(self) -> str:
         return f"Servers({self.model!r}, {', '.join(self._endpoint.hosts)})"
 
+    @property
+    def timeout_seconds(self) -> float:
+        """Longest time of one try."""
+        return self._endpoint.timeout_seconds
+
     def host(self, lane: int) -> str:
         """Returns the host name behind a lane."""
         return urlsplit(self._pairs[lane][0]).hostname or ""
