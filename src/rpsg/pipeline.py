@@ -65,7 +65,7 @@ def run(
     check_keys(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
         budget.refuse_uncharged(corpus)
@@ -148,7 +148,7 @@ def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     check_trust(config)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -182,7 +182,8 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
-def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+def split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that can seed and the calibration part, which never seeds."""
     key = Streams(config.seed).key("calibration").to_bytes(8)
     return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
