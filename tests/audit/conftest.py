@@ -1,4 +1,4 @@
-"""Games over real text: abstracts and posts, split at random; releases that copy, and releases that cannot."""
+"""Games over real text, split at random; releases that copy, and releases that cannot."""
 
 import json
 from pathlib import Path

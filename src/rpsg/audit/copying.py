@@ -15,9 +15,9 @@ from rpsg.audit.wordruns import in_group
 
 # Of runs so long the share is reported.
 RUN = 8
-# Of runs so long the test is: fixed in advance, the length by which training texts are told from test texts
-# (Brown et al. 2020). In abstracts of one field, one text in a hundred shares eight words in a row with 150 others
-# and with no third text; thirteen, none.
+# The test is of runs so long: fixed in advance, the length by which training texts are told from test texts
+# (Brown et al. 2020). Of 1,000 abstracts, 7 share eight words in a row with one of 150 others and with no
+# third text; thirteen, none.
 TESTED_RUN = 13
 # So many words of one person's text, and of no other known text, are a leak by themselves.
 VERBATIM = 30
@@ -123,7 +123,7 @@ def _verbatim(known: KnownRuns) -> Finding:
         n_members=counts.n_members,
         n_nonmembers=counts.n_nonmembers,
         is_leak=counts.members > 0,
-        detail=f"{len(in_release)} released texts hold one. A leak by itself; control: non-members. {_DETAIL}",
+        detail=f"{len(in_release)} released texts hold one: a leak by itself. {_DETAIL}",
     )
 
 

@@ -1,8 +1,7 @@
 """Events that happen to a unit or not, counted among members and among non-members.
 
-A unit is a person where the data say whom a text belongs to, else a text. Units were assigned at random, so that
-without a leak members and non-members are exchangeable; the texts of one unit are not, and are never counted
-as several.
+A unit is a person where the data say whom a text belongs to, else a text. Units were assigned at random, so
+without a leak members and non-members are exchangeable. The texts of one unit are not: they count once.
 """
 
 from dataclasses import dataclass

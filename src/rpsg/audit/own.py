@@ -1,7 +1,7 @@
 """Runs of words that one unit alone has: what a release shows of them, it has from that unit or by chance.
 
-A run that texts of two units contain, such as a set phrase, a quotation or a legal notice, is nobody's own; nor is
-one that a public text contains.
+A run that texts of two units contain (a set phrase, a quotation, a legal notice) is nobody's own; nor is one
+that a public text contains.
 """
 
 from dataclasses import dataclass

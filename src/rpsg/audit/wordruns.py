@@ -1,9 +1,9 @@
 """Runs of words that texts share, found by naming every run once.
 
-Karp, Miller and Rosenberg (1972): the runs of 2k words are named by the pair of names of their halves, so that
-two runs are equal exactly if their names are. No hash, hence no collision. Sorting suffixes by these names
+Karp, Miller and Rosenberg (1972): the runs of 2k words are named by the pair of names of their halves, so two
+runs are equal exactly if their names are. No hash, hence no collision. Sorting suffixes by these names
 (Manber and Myers 1993) puts the longest match of every position next to it. Time grows as n log n in the
-number of words and log in the length of the longest run; memory is one integer a word and doubling.
+number of words, and with the logarithm of the longest text; memory is one integer a word and doubling.
 """
 
 import unicodedata
