@@ -1,7 +1,7 @@
 """Which known text is a released text most like: by weighted words, or by an embedder."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 Matrix = npt.NDArray[np.float32]
+Vectors: TypeAlias = "FloatArray | csr_matrix"
 _BLOCK = 1024
 
 
@@ -69,9 +70,7 @@ class LsaEmbedder:
         return table
 
 
-def cosine_blocks(
-    one: "FloatArray | csr_matrix", other: "FloatArray | csr_matrix"
-) -> Iterator[tuple[slice, Matrix]]:
+def cosine_blocks(one: "Vectors", other: "Vectors") -> Iterator[tuple[slice, Matrix]]:
     """Yields rows of `one` and their cosines with all of `other`; the table is never whole.
 
     Args:
