@@ -197,7 +197,8 @@ def _report(links: _Links, units: Units, seed: int) -> list[Finding]:
                 decides=k == TOP[0],
                 detail=(
                     f"{hits} of {n} texts, by {_HOW.get(links.name, links.name)}; control: chance. A "
-                    f"non-member is among the first {k} for {outsiders:.1%} of texts. Seeds dealt anew 9,999 times."
+                    f"non-member is among the first {k} for {outsiders:.1%} of texts. Seeds dealt anew 9,999 "
+                    "times."
                 ),
             )
         )

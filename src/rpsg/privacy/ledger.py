@@ -352,7 +352,7 @@ def read_lines(path: Path) -> list[LedgerLine]:
 
 
 def read_seeds(path: Path) -> dict[str, str]:
-    """Returns the record that each released text was written from: text id to record id, both private together.
+    """Returns the record that each released text was written from: text id to record id; private.
 
     Empty where texts were written from noisy keys, and so from no record.
 
