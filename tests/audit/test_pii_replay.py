@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import numpy as np
@@ -77,6 +78,13 @@ def test_share_of_the_planted_details_that_the_detector_finds(planted: list[list
         assert n_found[kind] >= 0.8 * n_planted[kind]
     # Given names alone and names in lower case: what it says it misses.
     assert n_found["PERSON"] >= 0.4 * n_planted["PERSON"]
+
+
+@pytest.mark.parametrize("piece", ["a", "A", "A'", "1,", "1-", "a.", "A-", "_", "A ", "12 A ", "@", "Ab_1"])
+def test_hostile_texts_are_read_in_linear_time(piece: str) -> None:
+    began = time.process_time()
+    find_details(piece * 50_000)
+    assert time.process_time() - began < 5
 
 
 def test_a_detail_shows_no_value() -> None:

@@ -15,7 +15,7 @@ from rpsg.audit.wordruns import normalised_words
 Kind = Literal["email", "url", "phone", "username", "id", "date", "address", "name", "place", "amount"]
 
 _UPPER = r"[A-ZÀ-ÖØ-ÞĀĒĪŌŪ]"
-_CAPITAL = rf"{_UPPER}[\w'’&]*[^\W\d_](?:-{_UPPER}\w+)?"
+_CAPITAL = rf"(?<![\w'’&]){_UPPER}[\w'’&]*[^\W\d_](?:-{_UPPER}\w+)?"
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
     r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
@@ -48,7 +48,7 @@ _NOT_NAMES = frozenset(_ORDINARY.split())
 _BEGINS_NO_NAME = rf"(?!(?i:{'|'.join(sorted(_NOT_NAMES))})\b)"
 # Checked in this order; a later pattern does not read what an earlier one found.
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("email", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
+    ("email", re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
     ("url", re.compile(r"(?:https?://|www\.)[^\s<>\"]+[\w/]")),
     (
         "date",
@@ -91,7 +91,7 @@ _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ),
     (
         "amount",
-        re.compile(rf"[$£€]\s?\d[\d,.]*\d(?:\s?[kKmM])?\b|[$£€]\s?\d\b|\b\d[\d,.]*[ -]?{_UNIT}\b"),
+        re.compile(rf"[$£€]\s?\d[\d,.]*\d(?:\s?[kKmM])?\b|[$£€]\s?\d\b|(?<![\d,.])\b\d[\d,.]*[ -]?{_UNIT}\b"),
     ),
     (
         "name",
