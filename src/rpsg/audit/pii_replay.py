@@ -4,29 +4,24 @@ What counts is the private string itself: a release full of invented names repla
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from rpsg.audit.details import Detail, Kind, find_details
 from rpsg.audit.estimators import clopper_pearson
-from rpsg.audit.events import EventCounts, Units
+from rpsg.audit.events import EventCounts
 from rpsg.audit.finding import Finding, Game
-from rpsg.audit.wordruns import normalised_words
+from rpsg.audit.private_details import DetailFinder, PrivateDetails
 
 KINDS: tuple[Kind, ...] = (
     "email", "url", "phone", "username", "id", "date", "address", "name", "place", "amount"
 )  # fmt: skip
-# "3 patients" returns by chance: listed, never tested.
-_BY_CHANCE = frozenset({"amount"})
 # One sign more or less is another date, another sum.
 _NOT_FUZZY = frozenset({"amount", "date"})
 _MIN_FUZZY = 6
 # Nobody writes these by chance where they are long.
 _UNMISTAKABLE = frozenset({"email", "address", "id"})
 _MIN_UNMISTAKABLE = 10
-_PHONE_DIGITS = 7
 
 
 def pii_replay(game: Game) -> tuple[Finding, ...]:
@@ -76,12 +71,7 @@ def find_replays(game: Game) -> tuple[PrivateReplay, ...]:
         DataError: units do not fit the texts.
     """
     replay = _Replay.of(game)
-    wanted = {
-        detail
-        for detail, unit in replay.owners.items()
-        if unit < replay.units.n_members and detail.kind not in _BY_CHANCE
-    }
-    finder = _Finder(wanted & replay.exact)
+    finder = DetailFinder(replay.private.of_members() & replay.exact)
     where: defaultdict[Detail, list[int]] = defaultdict(list)
     for row, text in enumerate(game.synthetic):
         for detail in finder.find(text):
@@ -96,92 +86,44 @@ def find_replays(game: Game) -> tuple[PrivateReplay, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Replay:
-    """Private details, whose they are, and which of them are in the release."""
+    """Which private details are in the release."""
 
-    units: Units
-    owners: Mapping[Detail, int]
+    private: PrivateDetails
     exact: frozenset[Detail]
     fuzzy: frozenset[Detail]
 
     @classmethod
     def of(cls, game: Game) -> "_Replay":
-        units = Units.of(game)
-        texts = (*game.members, *game.nonmembers)
-        found = {detail for text in texts for detail in find_details(text)}
-        finder = _Finder(found)
-        having: defaultdict[Detail, set[int]] = defaultdict(set)
-        for text, unit in zip(texts, units.all.tolist(), strict=True):
-            for detail in finder.find(text):
-                having[detail].add(unit)
-        public = {detail for text in game.public for detail in finder.find(text)}
-        owners = {
-            detail: next(iter(having[detail]))
-            for detail in found
-            if len(having[detail]) == 1 and detail not in public
-        }
-        private = _Finder(owners)
-        exact = frozenset(detail for text in game.synthetic for detail in private.find(text))
-        return cls(units=units, owners=owners, exact=exact, fuzzy=exact | _near(owners, game.synthetic))
+        private = PrivateDetails.of(game)
+        finder = DetailFinder(private.owners)
+        exact = frozenset(detail for text in game.synthetic for detail in finder.find(text))
+        return cls(private=private, exact=exact, fuzzy=exact | _near(private.owners, game.synthetic))
 
     def count_units(self, *, fuzzy: bool) -> EventCounts:
         """Counts units with a tested detail, and those of them that have one in the release."""
-        tested = {detail: unit for detail, unit in self.owners.items() if detail.kind not in _BY_CHANCE}
         shown = self.fuzzy if fuzzy else self.exact
-        all_units = np.array(sorted(set(tested.values())), dtype=np.int64)
-        hit_units = np.array(sorted({tested[d] for d in shown if d in tested}), dtype=np.int64)
-        n = self.units.n_members
+        members, nonmembers = self.private.of_members(), self.private.of_nonmembers()
         return EventCounts(
-            members=int((hit_units < n).sum()),
-            nonmembers=int((hit_units >= n).sum()),
-            n_members=int((all_units < n).sum()),
-            n_nonmembers=int((all_units >= n).sum()),
+            members=self._n_units(members & shown),
+            nonmembers=self._n_units(nonmembers & shown),
+            n_members=self._n_units(members),
+            n_nonmembers=self._n_units(nonmembers),
         )
+
+    def _n_units(self, details: Iterable[Detail]) -> int:
+        return len({self.private.owners[detail] for detail in details})
 
     def count_details(self, kind: Kind) -> EventCounts:
         """Counts details of a kind, and those of them that are in the release word for word."""
-        n = self.units.n_members
+        n = self.private.units.n_members
         sides = [
-            [d for d, unit in self.owners.items() if d.kind == kind and (unit < n) is inside]
+            [d for d, unit in self.private.owners.items() if d.kind == kind and (unit < n) is inside]
             for inside in (True, False)
         ]
         hits = [sum(detail in self.exact for detail in side) for side in sides]
         return EventCounts(
             members=hits[0], nonmembers=hits[1], n_members=len(sides[0]), n_nonmembers=len(sides[1])
         )
-
-
-class _Finder:
-    """Finds given details in texts by their words, wherever they stand."""
-
-    def __init__(self, details: Iterable[Detail]) -> None:
-        self._by_first: defaultdict[str, list[Detail]] = defaultdict(list)
-        self._phones: defaultdict[str, list[Detail]] = defaultdict(list)
-        for detail in details:
-            if detail.kind == "phone":
-                self._phones[detail.words[0][-_PHONE_DIGITS:]].append(detail)
-            else:
-                self._by_first[detail.words[0]].append(detail)
-
-    def find(self, text: str) -> set[Detail]:
-        """Returns the details that a text has. A phone number is the same without its area code."""
-        words = tuple(normalised_words(text))
-        found = {
-            detail
-            for place, word in enumerate(words)
-            if word in self._by_first
-            for detail in self._by_first[word]
-            if words[place : place + len(detail.words)] == detail.words
-        }
-        if self._phones:
-            for other in find_details(text):
-                if other.kind == "phone":
-                    number = other.words[0]
-                    found |= {
-                        detail
-                        for detail in self._phones.get(number[-_PHONE_DIGITS:], ())
-                        if number.endswith(detail.words[0]) or detail.words[0].endswith(number)
-                    }
-        return found
 
 
 def _near(owners: Iterable[Detail], released: Sequence[str]) -> frozenset[Detail]:
@@ -230,7 +172,7 @@ def _kind_finding(replay: _Replay, kind: Kind) -> Finding:
     n_plain = sum(
         detail.kind in _UNMISTAKABLE and len(" ".join(detail.words)) >= _MIN_UNMISTAKABLE
         for detail in replay.exact
-        if detail.kind == kind and replay.owners[detail] < replay.units.n_members
+        if detail.kind == kind and replay.private.owners[detail] < replay.private.units.n_members
     )
     return Finding(
         family="pii",
