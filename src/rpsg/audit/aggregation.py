@@ -1,4 +1,4 @@
-"""Aggregation: do many released texts, or two releases of one data set, tell more than the best single one."""
+"""Aggregation: do many released texts, or two releases of one data set, tell more than the best one."""
 
 from collections.abc import Callable, Sequence
 
