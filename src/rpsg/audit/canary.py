@@ -32,8 +32,8 @@ PRIMARY: Mapping[Kind, ScoreName] = {
     "fact": "fact_fuzzy",
     "tail": "rare_words",
 }
-# Shares of the canaries that are guessed, highest scores first. With all of them the lower half is guessed
-# "out"; few guesses suit a release that leaks few canaries and hides the others well.
+# Shares of the canaries that are guessed, highest scores first. With all of them, those in the lower of two
+# clusters of scores are guessed "out"; few guesses suit a release that leaks few canaries and hides others.
 GUESS_SHARES = (1.0, 0.25, 0.05)
 _VERSION = 1
 
@@ -158,8 +158,9 @@ def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int) -> N
         )
     most = sum(repetitions[i % len(repetitions)] for i in range(n_canaries))
     if most > MAX_SHARE * (n_records + most):
-        needed = int(most * (1 - MAX_SHARE) / MAX_SHARE) + 1
+        room = int(n_records * MAX_SHARE / (1 - MAX_SHARE))
         raise ConfigError(
-            f"{n_canaries} canaries in up to {most} records would be more than {MAX_SHARE:.0%} of the data; "
-            f"with {n_records} records plant fewer or repeat them less, or bring {needed} records"
+            f"{n_canaries} canaries in up to {most} records could be more than {MAX_SHARE:.0%} of the data; "
+            f"these {n_records} records hold up to {room}: plant fewer canaries, repeat them less, or bring "
+            f"{int(most * (1 - MAX_SHARE) / MAX_SHARE) + 1} records"
         )
