@@ -7,6 +7,7 @@ alone: never in the data, the mark, a message or a run folder.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -157,10 +158,12 @@ def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int) -> N
             f"{', '.join(map(str, wrong)) or 'nothing'})"
         )
     most = sum(repetitions[i % len(repetitions)] for i in range(n_canaries))
-    if most > MAX_SHARE * (n_records + most):
-        room = int(n_records * MAX_SHARE / (1 - MAX_SHARE))
+    # The small terms keep whole numbers whole.
+    room = math.floor(n_records * MAX_SHARE / (1 - MAX_SHARE) + 1e-9)
+    if most > room:
+        needed = math.ceil(most * (1 - MAX_SHARE) / MAX_SHARE - 1e-9)
         raise ConfigError(
             f"{n_canaries} canaries in up to {most} records could be more than {MAX_SHARE:.0%} of the data; "
             f"these {n_records} records hold up to {room}: plant fewer canaries, repeat them less, or bring "
-            f"{int(most * (1 - MAX_SHARE) / MAX_SHARE) + 1} records"
+            f"{needed} records"
         )

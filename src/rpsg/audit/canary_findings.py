@@ -196,13 +196,12 @@ def _between_clusters(scores: FloatVector) -> float:
     values = np.unique(scores)
     if len(values) < 2:
         return float(values[0])
-    middles = (values[1:] + values[:-1]) / 2
 
     def within(threshold: float) -> float:
         sides = (scores[scores > threshold], scores[scores <= threshold])
         return sum(float(side.var()) * len(side) for side in sides)
 
-    return float(min(middles, key=within))
+    return float(min(values[:-1], key=within))
 
 
 # --- epsilon --------------------------------------------------------------------------------------
