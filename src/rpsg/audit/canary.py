@@ -7,6 +7,7 @@ alone: never in the data, the mark, a message or a run folder.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,8 +33,8 @@ PRIMARY: Mapping[Kind, ScoreName] = {
     "fact": "fact_fuzzy",
     "tail": "rare_words",
 }
-# Shares of the canaries that are guessed, highest scores first. With all of them the lower half is guessed
-# "out"; few guesses suit a release that leaks few canaries and hides the others well.
+# Shares of the canaries that are guessed, highest scores first. With all of them, those in the lower of two
+# clusters of scores are guessed "out"; few guesses suit a release that leaks few canaries and hides others.
 GUESS_SHARES = (1.0, 0.25, 0.05)
 _VERSION = 1
 
@@ -157,9 +158,12 @@ def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int) -> N
             f"{', '.join(map(str, wrong)) or 'nothing'})"
         )
     most = sum(repetitions[i % len(repetitions)] for i in range(n_canaries))
-    if most > MAX_SHARE * (n_records + most):
-        needed = int(most * (1 - MAX_SHARE) / MAX_SHARE) + 1
+    # The small terms keep whole numbers whole.
+    room = math.floor(n_records * MAX_SHARE / (1 - MAX_SHARE) + 1e-9)
+    if most > room:
+        needed = math.ceil(most * (1 - MAX_SHARE) / MAX_SHARE - 1e-9)
         raise ConfigError(
-            f"{n_canaries} canaries in up to {most} records would be more than {MAX_SHARE:.0%} of the data; "
-            f"with {n_records} records plant fewer or repeat them less, or bring {needed} records"
+            f"{n_canaries} canaries in up to {most} records could be more than {MAX_SHARE:.0%} of the data; "
+            f"these {n_records} records hold up to {room}: plant fewer canaries, repeat them less, or bring "
+            f"{needed} records"
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rpsg.config import RunConfig
 from rpsg.errors import RunDirError
 from rpsg.privacy.state import private_folder
 from rpsg.rundir import write_text
@@ -65,6 +66,11 @@ def is_planted(corpus: PrivateCorpus, source: Path | None = None) -> bool:
     if source is not None and mark_path(source).exists():
         return True
     return any(mark.is_in(corpus) for mark in _known_marks(private_folder("canaries").glob("*.json")))
+
+
+def holds_canaries(config: RunConfig, corpus: PrivateCorpus) -> bool:
+    """Tells whether a run's data hold planted canaries."""
+    return is_planted(corpus, Path(config.data.path) if config.data.path is not None else None)
 
 
 def _known_marks(paths: Iterable[Path]) -> Iterable[_Mark]:
