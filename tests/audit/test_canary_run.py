@@ -148,7 +148,8 @@ def test_the_statement_before_a_run_says_it(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_score_of_a_run_and_of_any_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(*PLANT, "--quiet") == 0
+    # Few canaries of one kind: with five of a kind all coins may fall on one side.
+    assert call(*PLANT, "--kind", "tail", "--quiet") == 0
     run_planted()
     capsys.readouterr()
     assert call("canary", "score", "secrets.json", "--run", "runs/c", "--json") == 0
@@ -160,7 +161,7 @@ def test_score_of_a_run_and_of_any_file(capsys: pytest.CaptureFixture[str]) -> N
     assert call(*copied, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     (bound,) = [row for row in rows if row["attack"] == "all_kinds" and "one run" in row["statistic"]]
-    assert 0.5 < bound["value"] < 1.9
+    assert 1.2 < bound["value"] < 1.9
     assert call(*copied) == 0
     shown = capsys.readouterr().out
     assert "of 22 guesses right" in shown and "no finite epsilon is claimed" in shown
