@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, canary, card, models, public, runs
+from rpsg.commands import audit, budget, canary, card, models, public, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -40,6 +40,7 @@ for name, group in (
     ("canary", canary),
 ):
     app.add_typer(group.app, name=name)
+app.command()(audit.audit)
 app.command()(runs.runs)
 app.command()(runs.status)
 app.command()(runs.purge)

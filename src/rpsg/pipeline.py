@@ -13,6 +13,7 @@ from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
+from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_trust
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
@@ -61,12 +62,12 @@ def run(
         PrivateDataError: a task that reads private text names a remote model.
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
-    config = with_folder(config)
+    config = with_device(with_folder(config))
     check_trust(config)
     check_keys(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
         budget.refuse_uncharged(corpus)
@@ -154,7 +155,7 @@ def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     check_trust(config)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -164,6 +165,20 @@ def with_folder(config: RunConfig) -> RunConfig:
         return config
     output = config.output.model_copy(update={"folder": str(new_run_folder())})
     return config.model_copy(update={"output": output})
+
+
+def with_device(config: RunConfig) -> RunConfig:
+    """Returns the configuration with the device that models compute on, as this machine has it.
+
+    Noted when a run begins: texts written on a GPU are others than those written on a processor, so the run
+    goes on on the same kind of device only.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    device = resolve_device(config.generation.device)
+    generation = config.generation.model_copy(update={"device": device})
+    return config.model_copy(update={"generation": generation})
 
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
@@ -192,7 +207,8 @@ def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
-def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+def split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that can seed and the calibration part, which never seeds."""
     key = Streams(config.seed).key("calibration").to_bytes(8)
     return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 

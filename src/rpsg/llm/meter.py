@@ -100,6 +100,9 @@ class Meter:
         self.spent = Spent()
         for item in used:
             self._add(self.spent, item.model, item.n_prompt_tokens, item.n_tokens)
+            # A limit must hold against a server that reports nothing: its calls count by their length.
+            n_read = item.n_unreported * item.n_prompt_characters / CHARACTERS_PER_TOKEN
+            self._add(self.spent, item.model, int(n_read), int(item.n_characters / CHARACTERS_PER_TOKEN))
 
     def cost_so_far(self, model: str) -> float | None:
         """Returns US dollars spent by the run; None where this model's price is unknown."""
