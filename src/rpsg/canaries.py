@@ -13,6 +13,7 @@ from rpsg.audit.canary_findings import Claim, canary_findings
 from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
+from rpsg.audit.poisoning import poisoning_findings
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError
@@ -48,6 +49,7 @@ class CanaryRequest:
         repetitions: records a canary.
         style: of fact statements.
         public: a file of public texts; None lets the configuration's model write them.
+        n_poisons: crafted records that aim at some of the canaries.
     """
 
     config: RunConfig
@@ -58,6 +60,7 @@ class CanaryRequest:
     repetitions: tuple[int, ...]
     style: str
     public: Path | None
+    n_poisons: int = 0
 
     def planting(self) -> Planting:
         """Returns it as a plan.
@@ -83,6 +86,7 @@ class CanaryRequest:
             roles=Roles(
                 text=data.text_column, labels=data.label_columns, unit=data.unit_column, id=data.id_column
             ),
+            n_poisons=self.n_poisons,
         )
 
 
@@ -194,6 +198,7 @@ def score_run(
     secrets_file: Path,
     folder: Path,
     *,
+    without: Path | None = None,
     public: Sequence[str] = (),
     embedder: str | None = None,
     seed: int = 0,
@@ -203,45 +208,57 @@ def score_run(
     Args:
         secrets_file: what `rpsg canary plant` wrote.
         folder: the run.
+        without: texts released from the same data without poisons.
         public: texts that the adversary knows.
         embedder: its name; not the run's own. None weighs words.
         seed: breaks ties.
 
     Raises:
-        ConfigError: the run was not made of planted data.
-        RunDirError: the run is not finished.
+        ConfigError: the run was not made of planted data, or has released nothing.
+        RunDirError: there is no run.
     """
     run = RunDir.open(folder)
     if not run.contains_canaries:
         raise ConfigError(f"{folder} was not made from planted data; run the planted file first: rpsg run")
-    synthetic = read_synthetic(_released_file(run), text_column="text")
-    return canary_findings(
-        read_secrets(secrets_file),
-        synthetic,
+    return score_texts(
+        secrets_file,
+        read_synthetic(_released_file(run), text_column="text"),
         claim=claim_of(run),
+        without=without,
         public=public,
-        embedder=registry.embedder(embedder) if embedder is not None else None,
+        embedder=embedder,
         seed=seed,
     )
 
 
-def score_file(
+def score_texts(
     secrets_file: Path,
     synthetic: Sequence[str],
     *,
-    delta: float,
+    claim: Claim,
+    without: Path | None = None,
     public: Sequence[str] = (),
     embedder: str | None = None,
     seed: int = 0,
 ) -> tuple[Finding, ...]:
     """Scores texts that any tool released from planted data; see `score_run`."""
-    return canary_findings(
-        read_secrets(secrets_file),
-        synthetic,
-        claim=Claim(delta=delta, epsilon={}),
-        public=public,
-        embedder=registry.embedder(embedder) if embedder is not None else None,
-        seed=seed,
+    found = read_secrets(secrets_file)
+    return (
+        *canary_findings(
+            found,
+            synthetic,
+            claim=claim,
+            public=public,
+            embedder=registry.embedder(embedder) if embedder is not None else None,
+            seed=seed,
+        ),
+        *poisoning_findings(
+            found,
+            synthetic,
+            without=None if without is None else read_synthetic(without, text_column="text"),
+            public=public,
+            seed=seed,
+        ),
     )
 
 

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, pstdev
 
 import pytest
 
@@ -76,9 +77,8 @@ def test_coins_are_fair_and_independent_of_kind_label_and_length(make: Make) -> 
         part = [canary for canary in canaries if canary.kind == kind]
         assert 0.4 <= sum(canary.is_in for canary in part) / len(part) <= 0.6
     sides = [[len(words_of(c.text)) for c in canaries if c.is_in is side] for side in (False, True)]
-    means = [sum(side) / len(side) for side in sides]
-    # Lengths have a standard deviation of about 20 words, so the difference of means one of 0.9.
-    assert abs(means[0] - means[1]) < 3
+    # The difference of means has a standard deviation of two of the lengths' over the root of their number.
+    assert abs(mean(sides[0]) - mean(sides[1])) < 3.5 * 2 * pstdev(sides[0] + sides[1]) / 1800**0.5
     labels = [Counter(c.labels["topic"] for c in canaries if c.is_in is side) for side in (False, True)]
     assert all(0.42 <= side["a"] / side.total() <= 0.58 for side in labels)
 

@@ -25,6 +25,9 @@ def canary_plant(
     public: Annotated[
         Path | None, typer.Option(help="Texts that you declare public; default: the model writes some.")
     ] = None,
+    poison: Annotated[
+        int, typer.Option(help="Crafted records, 10 to 50, that try to pull canaries out; 0: none.")
+    ] = 0,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the run.")
     ] = None,
@@ -47,6 +50,7 @@ def canary_plant(
         repetitions=tuple(repeat or (1,)),
         style=style,
         public=public,
+        n_poisons=poison,
     )
     corpus, lines = prepare(request)
     for line in lines:
@@ -70,6 +74,9 @@ def canary_score(
     synthetic: Annotated[Path | None, typer.Option(help="Or texts released by any other tool.")] = None,
     synthetic_text_column: Annotated[str, typer.Option(help="Column of that file with the text.")] = "text",
     delta: Annotated[float, typer.Option(help="At this delta, where no run says it.")] = 1e-6,
+    without: Annotated[
+        Path | None, typer.Option(help="Texts released from the same data without poisons.")
+    ] = None,
     public: Annotated[Path | None, typer.Option(help="Texts that the attacker knows.")] = None,
     embedder: Annotated[
         str | None, typer.Option(help="For the nearest text; not the run's own. Default: weighted words.")
@@ -78,16 +85,20 @@ def canary_score(
     as_json: Json = False,
 ) -> None:
     """Say what a release shows of the coins, with lower bounds of epsilon."""
-    from rpsg.canaries import read_synthetic, score_file, score_run
+    from rpsg.audit.canary_findings import Claim
+    from rpsg.canaries import read_synthetic, score_run, score_texts
     from rpsg.console_canary import print_findings
 
     if (run is None) == (synthetic is None):
         raise ConfigError("name what to score: --run RUN_FOLDER, or --synthetic FILE")
     known = read_synthetic(public, text_column="text") if public is not None else []
     if run is not None:
-        found = score_run(secrets, run, public=known, embedder=embedder, seed=seed)
+        found = score_run(secrets, run, without=without, public=known, embedder=embedder, seed=seed)
     else:
         assert synthetic is not None
         texts = read_synthetic(synthetic, text_column=synthetic_text_column)
-        found = score_file(secrets, texts, delta=delta, public=known, embedder=embedder, seed=seed)
+        claim = Claim(delta=delta, epsilon={})
+        found = score_texts(
+            secrets, texts, claim=claim, without=without, public=known, embedder=embedder, seed=seed
+        )
     print_findings(found, as_json=as_json)
