@@ -1,30 +1,30 @@
-"""The membership score of the published RPSG code, beside a membership AUC of the same models.
+"""The membership score of the published RPSG code, beside a membership AUC of the same release.
 
-The published script (as read at commit a309c4e) compares the texts of one attack file with perturbed copies of
-the same texts. No text of the other side enters, so its label is "original or perturbed", never "member or not".
-Here its three comparisons are made of two files, one of members only and one of non-members only. If the score
-measured membership, it would differ between them.
+The published script (as read at commit a309c4e) compares the texts of one attack file with perturbed copies
+of these same texts. No other text enters: its label is "original or perturbed", never "member or not". Here its
+three scores are computed of a file of members only and of one of non-members only.
 
-Written from a description of the script. Two things are simpler than there: small causal models score
-originals and copies alike (the script has a masked model, and one loss for originals and another for copies),
-and a perturbed word is drawn from the release's words by frequency, not by a masked model.
+Reimplemented small: a masked model, trained on public texts and fine-tuned on the release, scores and
+perturbs. As in the script, an original is scored by the loss of tokens that the model sees, a copy by a loss
+shifted by one place; and the first n copies of all, in one list, stand against the n originals. "One loss" is
+the same with the first loss for both.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rpsg.audit.estimators import auc, auc_interval
 from rpsg.audit.finding import Finding, Game
+from rpsg.audit.masked_model import MaskedModel
+from rpsg.audit.similarity import cosine_blocks, fit_tfidf
 from rpsg.errors import DataError
-from rpsg.llm.surrogate import Surrogate, SurrogateSettings
+from rpsg.llm.surrogate import SurrogateSettings
 from rpsg.rng import Streams
 
 Floats = npt.NDArray[np.float64]
-_PERTURBED = 0.15
 _N_RESAMPLES = 500
 _MIN_TEXTS = 20
 
@@ -34,33 +34,32 @@ class _File:
     """Mean losses (nats a token) of one attack file.
 
     Attributes:
-        originals: by the model trained on the release, shape (n,).
-        reference: of the originals by the model trained on public texts, shape (n,).
-        copies: of the perturbed copies by the first model, shape (n, n_copies).
+        originals: of its texts, shape (n,).
+        copies: of their perturbed copies, shape (n, n_copies).
     """
 
     originals: Floats
-    reference: Floats
     copies: Floats
 
-    def of(self, rows: npt.NDArray[np.int64]) -> "_File":
-        return _File(originals=self.originals[rows], reference=self.reference[rows], copies=self.copies[rows])
+    def resample(self, rng: np.random.Generator) -> "_File":
+        rows = rng.integers(0, len(self.originals), size=len(self.originals))
+        return _File(originals=self.originals[rows], copies=self.copies[rows])
 
 
 def published(
     game: Game, *, n_copies: int = 10, settings: SurrogateSettings | None = None
 ) -> tuple[Finding, ...]:
-    """Runs the published comparisons on a file of members and on one of non-members.
+    """Computes the published scores of a file of members and of a file of non-members.
 
     Args:
-        game: at least 20 texts of each kind, public ones included: the reference model is trained on them.
+        game: at least 20 members, non-members, released and public texts.
         n_copies: perturbed copies of each text (the script makes about 50).
-        settings: size and training of both models.
+        settings: size and training of the masked model.
 
     Returns:
-        Of each of the three scores: its value on the file of members, with the file of non-members as
-        control; and the difference, with a bootstrap interval. Then the AUC of members against non-members by
-        the same losses, plain and relative to the reference model. All describe; none decides.
+        Of each of the three scores, as in the script and with one loss: the value on the file of members,
+        with the file of non-members as control, and the difference with its interval. Then the AUC
+        of members against non-members by likeness to the nearest released text. All describe; none decides.
 
     Raises:
         DataError: there are too few texts.
@@ -68,58 +67,43 @@ def published(
     sizes = [len(part) for part in (game.members, game.nonmembers, game.synthetic, game.public)]
     if min(sizes) < _MIN_TEXTS:
         raise DataError(
-            f"the published comparison needs {_MIN_TEXTS} members, non-members, released and public texts "
-            f"each (there are {', '.join(map(str, sizes))})"
+            f"the published score needs {_MIN_TEXTS} members, non-members, released and public texts each "
+            f"(there are {', '.join(map(str, sizes))})"
         )
     streams = Streams(game.seed)
-    target, reference = (
-        Surrogate.train(texts, seed=streams.key("published", name) % 2**31, settings=settings)
-        for name, texts in (("target", game.synthetic), ("reference", game.public))
+    seed = streams.key("published", "model") % 2**31
+    model = MaskedModel.train(
+        game.public, game.synthetic, seed=seed, settings=settings or SurrogateSettings()
     )
-    words = _frequent_words(game.synthetic)
-    members, nonmembers = (
-        _score(texts, target, reference, words, n_copies, streams.get("published", "copies", side))
+    files = [
+        _score(texts, model, n_copies, streams.get("published", side))
         for side, texts in (("members", game.members), ("non-members", game.nonmembers))
-    )
+    ]
     findings: list[Finding] = []
-    for name, value in _SCORES.items():
-        findings += _compare(name, value, members, nonmembers, streams.get("published", "resamples", name))
-    return (*findings, *_correct(members, nonmembers))
-
-
-def _frequent_words(texts: Sequence[str]) -> tuple[list[str], Floats]:
-    counts = Counter(word for text in texts for word in text.split())
-    shares = np.array(list(counts.values()), dtype=np.float64)
-    return list(counts), shares / shares.sum()
+    for how, (members, nonmembers) in (
+        ("as in the script", [file for file, _ in files]),
+        ("one loss", [file for _, file in files]),
+    ):
+        for name, value in _SCORES.items():
+            rng = streams.get("published", how, name)
+            findings += _compare(f"{name} score, {how}", value, members, nonmembers, rng)
+    return (*findings, _membership(game))
 
 
 def _score(
-    texts: Sequence[str],
-    target: Surrogate,
-    reference: Surrogate,
-    words: tuple[list[str], Floats],
-    n_copies: int,
-    rng: np.random.Generator,
-) -> _File:
-    copies = [_perturb(text, words, rng) for text in texts for _ in range(n_copies)]
-    return _File(
-        originals=target.nll(texts),
-        reference=reference.nll(texts),
-        copies=target.nll(copies).reshape(len(texts), n_copies),
-    )
-
-
-def _perturb(text: str, words: tuple[list[str], Floats], rng: np.random.Generator) -> str:
-    parts = text.split()
-    drawn = rng.choice(len(words[0]), size=len(parts), p=words[1])
-    changed = rng.random(len(parts)) < _PERTURBED
-    return " ".join(
-        words[0][new] if change else old for old, new, change in zip(parts, drawn, changed, strict=True)
+    texts: tuple[str, ...], model: MaskedModel, n_copies: int, rng: np.random.Generator
+) -> tuple[_File, _File]:
+    copies = model.perturb([text for text in texts for _ in range(n_copies)], rng)
+    originals = model.loss_seeing(texts)
+    shape = (len(texts), n_copies)
+    return (
+        _File(originals=originals, copies=model.loss_shifted(copies).reshape(shape)),
+        _File(originals=originals, copies=model.loss_seeing(copies).reshape(shape)),
     )
 
 
 def _perplexity_score(file: _File) -> float:
-    # The perplexity is the score of the positive class: what a model knows well counts as unknown.
+    # Perplexity is the score of the positive class: what a model knows well counts as unknown to it.
     return auc(np.exp(file.originals), np.exp(file.copies))
 
 
@@ -134,7 +118,7 @@ def _lira_score(file: _File) -> float:
 
 
 def _zipped(file: _File) -> Floats:
-    # n originals against the first n of all copies in one list: nearly every text meets copies of another.
+    # n originals against the first n of all copies: nearly every text meets copies of another.
     return file.copies.reshape(-1)[: len(file.originals)]
 
 
@@ -146,88 +130,56 @@ _SCORES: Mapping[str, Callable[[_File], float]] = {
 
 
 def _compare(
-    name: str,
-    value: Callable[[_File], float],
-    members: _File,
-    nonmembers: _File,
-    rng: np.random.Generator,
+    name: str, value: Callable[[_File], float], members: _File, nonmembers: _File, rng: np.random.Generator
 ) -> tuple[Finding, Finding]:
-    n, m = len(members.originals), len(nonmembers.originals)
-    of_members, of_nonmembers = (
-        np.array([value(file.of(rng.integers(0, size, size=size))) for _ in range(_N_RESAMPLES)])
-        for file, size in ((members, n), (nonmembers, m))
-    )
+    errors = [
+        float(np.std([value(file.resample(rng)) for _ in range(_N_RESAMPLES)]))
+        for file in (members, nonmembers)
+    ]
     on_members, on_nonmembers = value(members), value(nonmembers)
-    return (
-        _finding(
-            f"published {name} score of a file of members",
-            on_members,
-            of_members,
-            n,
-            m,
-            detail="Originals against their own perturbed copies; control: a file of non-members.",
-            control=on_nonmembers,
-        ),
-        _finding(
-            f"published {name} score, members' file less non-members' file",
-            on_members - on_nonmembers,
-            of_members - of_nonmembers,
-            n,
-            m,
-            detail=f"Bootstrap over texts, {_N_RESAMPLES} resamples. A score of membership would differ.",
-            control=0.0,
-        ),
-    )
-
-
-def _finding(
-    statistic: str,
-    value: float,
-    resampled: Floats,
-    n_members: int,
-    n_nonmembers: int,
-    *,
-    detail: str,
-    control: float,
-) -> Finding:
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Finding(
+    # Which texts come first matters to the score, so resamples need not lie around it: only their spread is used.
+    half = 1.96 * errors[0]
+    of_members = Finding(
         family="description",
         attack="published_score",
-        statistic=statistic,
-        value=value,
-        low=float(low),
-        high=float(high),
-        control=control,
-        n_members=n_members,
-        n_nonmembers=n_nonmembers,
-        detail=detail,
+        statistic=f"published {name}: file of members",
+        value=on_members,
+        low=max(0.0, on_members - half),
+        high=min(1.0, on_members + half),
+        control=on_nonmembers,
+        n_members=len(members.originals),
+        n_nonmembers=len(nonmembers.originals),
+        detail="Originals against their own perturbed copies; control: a file of non-members.",
     )
+    half = 1.96 * float(np.hypot(*errors))
+    difference = replace(
+        of_members,
+        statistic=f"published {name}: members' file less non-members'",
+        value=on_members - on_nonmembers,
+        low=on_members - on_nonmembers - half,
+        high=on_members - on_nonmembers + half,
+        control=0.0,
+        detail=f"1.96 standard errors, bootstrap over texts, {_N_RESAMPLES} resamples.",
+    )
+    return of_members, difference
 
 
-def _correct(members: _File, nonmembers: _File) -> tuple[Finding, ...]:
-    scores = {
-        "loss": (-members.originals, -nonmembers.originals),
-        "loss relative to a reference model": (
-            members.reference - members.originals,
-            nonmembers.reference - nonmembers.originals,
-        ),
-    }
-    findings = []
-    for name, (inside, outside) in scores.items():
-        low, high = auc_interval(inside, outside)
-        findings.append(
-            Finding(
-                family="description",
-                attack="membership_auc_beside_published",
-                statistic=f"AUC of members against non-members, {name}",
-                value=auc(inside, outside),
-                low=low,
-                high=high,
-                control=0.5,
-                n_members=len(inside),
-                n_nonmembers=len(outside),
-                detail="The same models; the label is membership. Control: a guess.",
-            )
-        )
-    return tuple(findings)
+def _membership(game: Game) -> Finding:
+    known = (*game.members, *game.nonmembers)
+    words = fit_tfidf(known)
+    blocks = cosine_blocks(words.transform(known), words.transform(game.synthetic))
+    likeness = np.concatenate([cosines.max(axis=1) for _, cosines in blocks])
+    members, nonmembers = likeness[: len(game.members)], likeness[len(game.members) :]
+    low, high = auc_interval(members, nonmembers)
+    return Finding(
+        family="description",
+        attack="membership_beside_published",
+        statistic="AUC of members against non-members",
+        value=auc(members, nonmembers),
+        low=low,
+        high=high,
+        control=0.5,
+        n_members=len(members),
+        n_nonmembers=len(nonmembers),
+        detail="Score: likeness to the nearest released text, TF-IDF; the label is membership.",
+    )
