@@ -1,8 +1,8 @@
 """The membership score of the published RPSG code, beside a membership AUC of the same release.
 
 The published script (as read at commit a309c4e) compares the texts of one attack file with perturbed copies
-of these same texts. No other text enters: its label is "original or perturbed", never "member or not". Here its
-three scores are computed of a file of members only and of one of non-members only.
+of these same texts. No other text enters: its label is "original or perturbed", never "member or not". Here
+its three scores are computed of a file of members only and of one of non-members only.
 
 Reimplemented small: a masked model, trained on public texts and fine-tuned on the release, scores and
 perturbs. As in the script, an original is scored by the loss of tokens that the model sees, a copy by a loss
@@ -10,6 +10,7 @@ shifted by one place; and the first n copies of all, in one list, stand against 
 the same with the first loss for both.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -137,7 +138,7 @@ def _compare(
         for file in (members, nonmembers)
     ]
     on_members, on_nonmembers = value(members), value(nonmembers)
-    # Which texts come first matters to the score, so resamples need not lie around it: only their spread is used.
+    # Which texts come first matters to the score, so resamples need not lie around it: their spread counts.
     half = 1.96 * errors[0]
     of_members = Finding(
         family="description",
@@ -151,7 +152,7 @@ def _compare(
         n_nonmembers=len(nonmembers.originals),
         detail="Originals against their own perturbed copies; control: a file of non-members.",
     )
-    half = 1.96 * float(np.hypot(*errors))
+    half = 1.96 * math.hypot(*errors)
     difference = replace(
         of_members,
         statistic=f"published {name}: members' file less non-members'",
