@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rpsg import data
+from rpsg.audit.canary_mark import holds_canaries
 from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
@@ -20,7 +21,7 @@ from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
 from rpsg.privacy import budget
 from rpsg.privacy.card import promise
-from rpsg.privacy.card_words import noise_in_words, statement
+from rpsg.privacy.card_words import canaries_in_words, noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
@@ -68,11 +69,16 @@ def run(
     check_prompts(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
         budget.refuse_uncharged(corpus)
-    folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
+    folder = RunDir.create(
+        Path(str(config.output.folder)),
+        config,
+        fingerprint=data.fingerprint(corpus),
+        contains_canaries=holds_canaries(config, corpus),
+    )
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_labels(session, corpus)
         session.n_outside = budget.note_outside(corpus, folder.run_id)
@@ -151,7 +157,7 @@ def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     check_trust(config)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -179,6 +185,10 @@ def with_device(config: RunConfig) -> RunConfig:
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
+    return _statement(config, corpus) + (canaries_in_words() if holds_canaries(config, corpus) else "")
+
+
+def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
         return promise(
@@ -199,7 +209,8 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
-def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+def split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that can seed and the calibration part, which never seeds."""
     key = Streams(config.seed).key("calibration").to_bytes(8)
     return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 

@@ -172,6 +172,8 @@ def test_a_full_gpu_is_a_message(tmp_path: Path) -> None:
     # Nothing is left behind that would keep the next call from working.
     assert model.complete(requests(2)) == expected
     big = tiny_bert(tmp_path / "bert")
-    BertModel(BertConfig(vocab_size=20_000, hidden_size=512, num_hidden_layers=1)).save_pretrained(big)
+    BertModel(
+        BertConfig(vocab_size=20_000, hidden_size=512, num_attention_heads=8, num_hidden_layers=1)
+    ).save_pretrained(big)
     with almost_no_memory(), pytest.raises(ModelError, match=r"memory is full.* Use a smaller model"):
         TransformerEmbedder.load(big, name="b", device="cuda")
