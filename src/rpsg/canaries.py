@@ -14,6 +14,7 @@ from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
+from rpsg.audit.verdict import Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError
@@ -280,9 +281,20 @@ def claim_of(run: RunDir) -> Claim:
     )
 
 
+def delta_of(folder: Path) -> float:
+    """Returns the delta that a run claims its epsilon at."""
+    return RunDir.open(folder).read_config().delta
+
+
 def read_synthetic(path: Path, *, text_column: str) -> list[str]:
     """Reads released texts, made by any tool."""
     return [record.text for record in read_corpus(path, text_column=text_column, min_words=1).records]
+
+
+def judge_canaries(findings: Sequence[Finding]) -> Verdict:
+    """Weighs what canaries showed, as `rpsg audit` weighs its attacks."""
+    (n_in, n_out) = max((item.n_members, item.n_nonmembers) for item in findings)
+    return judge(findings, n_members=n_in, n_nonmembers=n_out)
 
 
 def _released_file(run: RunDir) -> Path:
