@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import pipeline
+from rpsg.audit.copying import VERBATIM, find_copies
+from rpsg.audit.finding import Game
+from rpsg.audit.linkage import pair_rows
+from rpsg.audit.pii_replay import find_replays
 from rpsg.audit.result import Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.privacy.ledger import read_seeds
 from rpsg.rundir import RunDir, write_text
 from rpsg.types import PrivateCorpus, Progress
 
@@ -57,7 +62,7 @@ def audit_files(
     public = _texts(_read(files.public, files.text_column, None)) if files.public else ()
     game = game_of(members, nonmembers, _texts(synthetic), public=public, seed=seed)
     found = audit(game, settings, on_progress=on_progress)
-    write_audit(found, folder)
+    _write(found, folder, game, members, synthetic)
     return found
 
 
@@ -96,9 +101,12 @@ def audit_run(
         )
     else:
         members, others = pipeline.split(config, corpus)
-    game = game_of(members, others, _released(run), seed=seed)
-    found = audit(game, settings, on_progress=on_progress)
-    write_audit(found, run.private / "audit")
+    synthetic = _released(run)
+    game = game_of(members, others, _texts(synthetic), seed=seed)
+    pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
+    settings = replace(settings, generator=config.models.embed)
+    found = audit(game, settings, pairs=pairs, on_progress=on_progress)
+    _write(found, run.private / "audit", game, members, synthetic)
     return found
 
 
@@ -135,11 +143,15 @@ def audit_from_data(
     members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
     output = config.output.model_copy(update={"folder": str(folder / "run")})
     run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
-    result = pipeline.run(run_config, members, on_progress=on_run)
-    game = game_of(members, others, [item.text for item in result.texts], seed=seed)
+    pipeline.run(run_config, members, on_progress=on_run)
+    run = RunDir.open(folder / "run")
+    synthetic = _released(run)
+    game = game_of(members, others, _texts(synthetic), seed=seed)
+    pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
+    settings = replace(settings, generator=config.models.embed)
     note = f"{len(members)} records on the members' side, {len(others)} on the other, by a secret coin"
-    found = audit(game, settings, notes=(note,), on_progress=on_progress)
-    write_audit(found, folder)
+    found = audit(game, settings, pairs=pairs, notes=(note,), on_progress=on_progress)
+    _write(found, folder, game, members, synthetic)
     return found
 
 
@@ -170,10 +182,28 @@ def _with_data(config: RunConfig, **values: object) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=values)})
 
 
-def _released(run: RunDir) -> tuple[str, ...]:
-    for suffix in run.read_config().output.formats:
-        return texts_of(run.release / f"synthetic.{suffix}")
-    raise DataError(f"{run.root} has no release to audit")
+def _released(run: RunDir) -> PrivateCorpus:
+    return _read(run.release / f"synthetic.{run.read_config().output.formats[0]}", "text", None)
+
+
+def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synthetic: PrivateCorpus) -> None:
+    """Writes audit.json and, beside it, which record leaked into which text: for the data's owner only."""
+    write_audit(found, folder)
+    copies = find_copies(game)
+    leaks = [
+        {"kind": f"{VERBATIM} words in a row", "record": members.records[i].record_id} for i in copies.members
+    ]
+    leaks += [
+        {
+            "kind": replay.kind,
+            "record": members.records[replay.member].record_id,
+            "released": synthetic.records[replay.synthetic].record_id,
+        }
+        for replay in find_replays(game)
+    ]
+    path = folder / "leaks.jsonl"
+    write_text(path, "".join(json.dumps(leak) + "\n" for leak in leaks))
+    path.chmod(0o600)
 
 
 def _read(path: Path, text_column: str, unit_column: str | None) -> PrivateCorpus:
@@ -183,6 +213,10 @@ def _read(path: Path, text_column: str, unit_column: str | None) -> PrivateCorpu
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None
+
+
+def _ids(corpus: PrivateCorpus) -> list[str]:
+    return [record.record_id for record in corpus.records]
 
 
 def _texts(corpus: PrivateCorpus) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ def print_audit(found: "Audit", path: "Path", *, quiet: bool, as_json: bool) -> 
     console = Console(highlight=False)
     table = Table("attack", "figure", "value", "95 % interval", "no leak", "p", box=SIMPLE_HEAD)
     for item in found.findings:
+        if item.value is None and item.p_value is None:
+            continue
         table.add_row(
             f"{item.family}: {item.attack}{' *' if item.decides else ''}",
             item.statistic,

@@ -5,10 +5,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from rpsg import pipeline
 from rpsg.config import RunConfig
-from rpsg.errors import ConfigError, ModelError, ModelUnavailable
+from rpsg.data import sample_path
+from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
 from rpsg.llm.device import explain_full_memory, on_one, require_on_gpus, resolve_device, spread
 from rpsg.pipeline import with_device
+from rpsg.rundir import RunDir
 from tiny_models import tiny_llama
 
 
@@ -40,6 +43,27 @@ def test_a_run_notes_the_device_it_began_on() -> None:
     begun_on_a_gpu = RunConfig.parse({"generation": {"device": "cuda"}})
     with pytest.raises(ConfigError, match="goes on on such a machine only"):
         with_device(begun_on_a_gpu)
+
+
+def test_a_run_goes_on_on_its_own_device_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = RunConfig.parse(
+        {
+            "data": {"path": str(sample_path("posts_test.jsonl"))},
+            "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": None},
+            "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}, "refill_rounds": 0},
+            "evaluate": {"enabled": False},
+            "output": {"folder": str(tmp_path / "run")},
+            "n": 3,
+        }
+    )
+    corpus = pipeline.load_corpus(config)
+    pipeline.run(config, corpus)
+    assert RunDir.open(tmp_path / "run").read_config().generation.device == "cpu"
+    pipeline.run(config, corpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(RunDirError, match=r"generation\.device"):
+        pipeline.run(config, corpus)
 
 
 def test_with_gpus(two_gpus: SimpleNamespace, tmp_path: Path) -> None:

@@ -163,6 +163,15 @@ def test_the_key_of_a_known_endpoint_is_not_sent_to_another_server(monkeypatch: 
     assert known is not None and known.read_keys() == [KEY]
 
 
+def test_a_name_with_a_colon_that_is_no_endpoint_says_what_may_be_meant() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'ollama'\?.* name without a colon"):
+        find_endpoint("olama:m", {})
+    with pytest.raises(
+        ConfigError, match=r"known: .*vllm.* another package brings has a name without a colon"
+    ):
+        find_endpoint("acme:large", {})
+
+
 def kept(server: Server, path: Path, **settings: object) -> CalledTextModel:
     limits = {name: settings.pop(name) for name in ("max_tokens", "max_cost") if name in settings}
     serving = Serving(

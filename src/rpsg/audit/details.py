@@ -45,7 +45,7 @@ _ORDINARY = (
     "which while who whose why will with within without would yes yesterday yet you you're your"
 )
 _NOT_NAMES = frozenset(_ORDINARY.split())
-_BEGINS_NO_NAME = rf"(?!(?i:{'|'.join(sorted(_NOT_NAMES))})\b)"
+_BEGINS_NO_NAME = rf"(?={_UPPER})(?!(?i:{'|'.join(sorted(_NOT_NAMES))})\b)"
 # Checked in this order; a later pattern does not read what an earlier one found.
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("email", re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
@@ -124,10 +124,14 @@ class Detail:
         return f"Detail(<{self.kind}>)"
 
 
-def find_details(text: str) -> set[Detail]:
+def find_details(text: str, *, last: Kind = "place") -> set[Detail]:
     """Returns the different personal details of a text.
 
     A stretch of text is read once: a number in an address is no amount.
+
+    Args:
+        text: any text.
+        last: kinds that are looked for after this one are left out.
     """
     found = set()
     left = text
@@ -139,6 +143,8 @@ def find_details(text: str) -> set[Detail]:
             if detail is not None:
                 spans.append(match.span(group))
                 found.add(detail)
+        if kind == last:
+            break
         left = _blank(left, spans)
     return found
 
@@ -159,6 +165,8 @@ def _read(kind: Kind, value: str) -> Detail | None:
 
 
 def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    if not spans:
+        return text
     parts, place = [], 0
     for start, end in spans:
         parts += [text[place:start], "\n" + " " * (end - start - 1)]

@@ -87,7 +87,7 @@ class DetailFinder:
             if words[place : place + len(detail.words)] == detail.words
         }
         if self._phones:
-            for other in find_details(text):
+            for other in find_details(text, last="phone"):
                 if other.kind == "phone":
                     number = other.words[0]
                     found |= {

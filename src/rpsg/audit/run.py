@@ -1,13 +1,20 @@
 """The audit on one page: check the split, attack, judge."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rpsg.audit.aggregation import aggregation
 from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
 from rpsg.audit.control import check_split
+from rpsg.audit.copying import copying
+from rpsg.audit.description import description
+from rpsg.audit.disclosure import disclosure
+from rpsg.audit.extraction import extraction
 from rpsg.audit.finding import Finding, Game
+from rpsg.audit.linkage import linkage
 from rpsg.audit.membership import membership_findings, membership_scores
+from rpsg.audit.pii_replay import pii_replay
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import judge
@@ -16,6 +23,14 @@ from rpsg.types import Embedder
 FIXED_SPLIT = (
     "members and non-members are a random split of fixed sizes, so a bound on epsilon is one of replacing a "
     "unit, not of adding or removing one"
+)
+_REST: tuple[tuple[str, Callable[[Game], tuple[Finding, ...]]], ...] = (
+    ("copied runs", copying),
+    ("disclosure", disclosure),
+    ("private details", pii_replay),
+    ("extraction", extraction),
+    ("aggregation", aggregation),
+    ("description", description),
 )
 
 
@@ -27,11 +42,13 @@ class AuditSettings:
         thorough: larger language models, more references and neighbours; no limit of time.
         language_models: whether to run the attacks with language models at all.
         embedders: local models for the nearest-text attack.
+        generator: name of the embedder that the release was chosen by, where that is known.
     """
 
     thorough: bool = False
     language_models: bool = True
     embedders: tuple[Embedder, ...] = field(default=())
+    generator: str = ""
 
     @property
     def auxiliary(self) -> AuxiliarySettings | None:
@@ -45,6 +62,7 @@ def audit(
     game: Game,
     settings: AuditSettings | None = None,
     *,
+    pairs: Mapping[int, int] | None = None,
     notes: Sequence[str] = (),
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> Audit:
@@ -53,6 +71,7 @@ def audit(
     Args:
         game: members, non-members, the release.
         settings: how hard to try.
+        pairs: row of a released text to row of the member text it was written from, where that is known.
         notes: carried into the result.
         on_progress: told the name of each step before it begins.
 
@@ -69,6 +88,13 @@ def audit(
     )
     clock.begin("significance")
     findings: list[Finding] = [*membership_findings(pool, scores)]
+    for name, attack in _REST:
+        clock.begin(name)
+        findings += attack(game)
+    if pairs:
+        clock.begin("linkage")
+        findings += linkage(game, pairs, generator=settings.generator)
+    findings.sort(key=lambda item: not item.decides)
     return Audit(
         verdict=judge(findings, n_members=pool.n_members, n_nonmembers=pool.n_nonmembers),
         control=control,

@@ -7,8 +7,10 @@ number of words, and with the logarithm of the longest text; memory is one integ
 """
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +54,9 @@ class WordRuns:
         """
         tokenised = [normalised_words(text) for group in groups for text in group]
         lengths = np.fromiter(map(len, tokenised), dtype=np.int64, count=len(tokenised))
-        vocabulary: dict[str, int] = {}
-        words = np.fromiter(
-            (vocabulary.setdefault(word, len(vocabulary)) for words in tokenised for word in words),
-            dtype=np.int64,
-            count=int(lengths.sum()),
-        )
+        vocabulary: defaultdict[str, int] = defaultdict(count().__next__)
+        numbers = map(vocabulary.__getitem__, chain.from_iterable(tokenised))
+        words = np.fromiter(numbers, dtype=np.int64, count=int(lengths.sum()))
         sizes = [len(group) for group in groups]
         ends = np.repeat(np.cumsum(lengths), lengths)
         left = ends - np.arange(len(words))
@@ -87,7 +86,7 @@ class WordRuns:
     def longest_in(self, group: int) -> IntArray:
         """Returns how many words from each word on occur somewhere in a group, shape (n_words,)."""
         size = len(self.left)
-        order = np.argsort(self.names[-1], kind="stable")
+        order = self._sorted()
         inside = self.group[order] == group
         places = np.arange(size)
         before = np.maximum.accumulate(np.where(inside, places, -1))
@@ -97,6 +96,17 @@ class WordRuns:
             here = order[exists]
             longest[here] = np.maximum(longest[here], self._common(here, order[neighbour[exists]]))
         return longest
+
+    def _sorted(self) -> IntArray:
+        # A name is the first of the places that its runs have in the order; equal runs share them out.
+        names = self.names[-1]
+        counts = np.bincount(names, minlength=len(names))
+        order = np.full(len(names), -1, dtype=np.int64)
+        alone = counts[names] == 1
+        order[names[alone]] = np.flatnonzero(alone)
+        others = np.flatnonzero(~alone)
+        order[order < 0] = others[np.argsort(names[others], kind="stable")]
+        return order
 
     def _common(self, one: IntArray, other: IntArray) -> IntArray:
         common = np.zeros(len(one), dtype=np.int64)
@@ -110,30 +120,37 @@ class WordRuns:
 
 
 def _name_runs(words: IntArray, left: IntArray, longest: int) -> list[IntArray]:
-    # After the end of a text stands a word that occurs nowhere else: runs over it equal no other.
-    names = [_rank(words)]
+    # The name of a run is how many places come before the first of its equals in the order of runs. So the
+    # names of runs without an equal hold for longer runs too: only the others are sorted again.
+    _, number, counts = np.unique(words, return_inverse=True, return_counts=True)
+    names = [(np.cumsum(counts) - counts)[number].astype(np.int64)]
+    shared = np.flatnonzero(counts[number] > 1)
     step = 1
-    while 2 * step <= longest:
-        names.append(_double(names[-1], left, step))
+    while step < longest:
+        doubled, shared = _double(names[-1], shared, left, step)
+        names.append(doubled)
         step *= 2
-    if step < longest:
-        # Suffixes that agree in `step` words are told apart by the rest.
-        names.append(_double(names[-1], left, step))
     return names
 
 
-def _double(names: IntArray, left: IntArray, step: int) -> IntArray:
+def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tuple[IntArray, IntArray]:
+    """Returns the names of runs twice as long, and the places of those that still have an equal."""
     size = len(names)
-    # What follows the end of a text is numbered by the place of that end.
-    places = np.arange(size)
-    ends = places + left
-    inside = left > step
-    second = np.where(inside, names[np.minimum(places + step, size - 1)], size + ends)
-    return _rank(names * (2 * size + 2) + second)
-
-
-def _rank(keys: IntArray) -> IntArray:
-    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    # What follows the end of a text is numbered by the place of that end: it equals nothing else.
+    ends = size + shared + left[shared]
+    second = np.where(left[shared] > step, names[np.minimum(shared + step, size - 1)], ends)
+    keys = names[shared] * (2 * size + 2) + second
+    order = np.argsort(keys)
+    keys, places = keys[order], shared[order]
+    is_new = np.diff(keys, prepend=-1) != 0
+    is_new_first = np.diff(names[places], prepend=-1) != 0
+    rows = np.arange(len(keys))
+    first_of_run = np.maximum.accumulate(np.where(is_new, rows, 0))
+    first_of_half = np.maximum.accumulate(np.where(is_new_first, rows, 0))
+    doubled = names.copy()
+    doubled[places] += first_of_run - first_of_half
+    sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
+    return doubled, places[np.repeat(sizes, sizes) > 1]
 
 
 def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:

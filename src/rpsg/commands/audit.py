@@ -7,7 +7,6 @@ import typer
 
 from rpsg.commands.options import Json, Quiet
 from rpsg.errors import ConfigError
-from rpsg.types import Progress
 
 if TYPE_CHECKING:
     from rpsg.config import RunConfig
@@ -67,6 +66,7 @@ def audit(
     from rpsg.console import ProgressView
     from rpsg.console_audit import print_audit
     from rpsg.registry import embedder as load_embedder
+    from rpsg.types import Progress
 
     chosen = sources or []
     if selftest:
@@ -116,6 +116,7 @@ def _self_test(path: Path, text_column: str, seed: int, *, quiet: bool, as_json:
     from rpsg.auditing import texts_of
     from rpsg.console import ProgressView
     from rpsg.console_audit import print_trials
+    from rpsg.types import Progress
 
     with ProgressView(silent=quiet or as_json) as view:
         trials = self_test(

@@ -12,7 +12,9 @@ from rpsg.types import Completion, Device, Message, TextRequest, Trust
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Sequences that are written at once, at most; `generation.chunk_size` may allow fewer.
 N_SLOTS = 128
+N_SLOTS_GPU = 512
 # Ends a turn in chat formats whose tokenizer names another end of text.
 _LOOKS_LIKE_CONTROL = re.compile(r"[<\[].+[>\]]$")
 _FEWER_AT_ONCE = "Lower generation.chunk_size, the texts that are written at once"
@@ -34,7 +36,7 @@ class LocalTextModel:
 
         self.name = name
         self._tokenizer = tokenizer
-        self._decoder = Decoder(model, n_slots=N_SLOTS)
+        self._decoder = Decoder(model, n_slots=N_SLOTS if model.device.type == "cpu" else N_SLOTS_GPU)
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
         self._ends = _end_tokens(model, tokenizer)
