@@ -10,7 +10,7 @@ from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
 from rpsg.llm.meter import Meter, load_prices
-from rpsg.llm.prompting import PromptedSummariser, load_prompt
+from rpsg.llm.prompting import PromptedSummariser, PromptName, load_lines, load_prompt
 from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import (
     CalledTextModel,
@@ -95,6 +95,22 @@ def check_keys(config: RunConfig) -> None:
         endpoint = find_endpoint(name, config.endpoints) if name else None
         if endpoint is not None:
             endpoint.read_keys()
+
+
+def check_prompts(config: RunConfig) -> None:
+    """Refuses a run whose prompts are not whole, before anything is begun.
+
+    Raises:
+        ConfigError: a file is missing, or is not a prompt for its purpose.
+    """
+    names: tuple[PromptName, ...] = ("write", "rewrite")
+    if config.guarantee == "end-to-end":
+        names = ("public", "keys", "rewrite")
+    else:
+        load_prompt(config.abstract.prompt, "abstract")
+    for name in names:
+        load_prompt(config.write.prompt, name)
+    load_lines(config.write.prompt, "openers.txt")
 
 
 def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:

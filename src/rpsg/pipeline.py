@@ -15,7 +15,7 @@ from rpsg.errors import ConfigError
 from rpsg.judging import judge
 from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
-from rpsg.loading import check_keys, check_trust
+from rpsg.loading import check_keys, check_prompts, check_trust
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
@@ -55,7 +55,8 @@ def run(
         The released texts, the statement of what protects them, and what happened.
 
     Raises:
-        ConfigError: more texts are wanted than there are seeds, or a server's key is not set.
+        ConfigError: more texts are wanted than there are seeds, or a server's key is not set, or a
+            prompt is not whole.
         RunDirError: the folder holds another run.
         DataError: label values hold personal details.
         BudgetExceeded: the data have a budget, which cannot be charged in these modes.
@@ -65,6 +66,7 @@ def run(
     config = with_device(with_folder(config))
     check_trust(config)
     check_keys(config)
+    check_prompts(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
     pool, calibration = split(config, corpus)
