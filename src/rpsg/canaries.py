@@ -4,7 +4,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import registry
@@ -14,6 +14,7 @@ from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
+from rpsg.audit.result import Audit
 from rpsg.audit.verdict import Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
@@ -295,6 +296,13 @@ def judge_canaries(findings: Sequence[Finding]) -> Verdict:
     """Weighs what canaries showed, as `rpsg audit` weighs its attacks."""
     (n_in, n_out) = max((item.n_members, item.n_nonmembers) for item in findings)
     return judge(findings, n_members=n_in, n_nonmembers=n_out)
+
+
+def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
+    """Adds what canaries showed to the audit of the same run, and weighs all of it together."""
+    joined = sorted((*audit.findings, *findings), key=lambda item: not item.decides)
+    verdict = judge(joined, n_members=audit.n_members, n_nonmembers=audit.n_nonmembers)
+    return replace(audit, findings=tuple(joined), verdict=verdict)
 
 
 def _released_file(run: RunDir) -> Path:
