@@ -89,8 +89,8 @@ def self_test(
 def _without_repeats(texts: Sequence[str]) -> list[str]:
     """Returns texts that share no 13 words in a row with an earlier one.
 
-    Two versions of one abstract, one a member and one in the release, are a leak to any audit: that release was
-    not made without the member's words.
+    Two versions of one abstract, one a member and one in the release, are a leak to any audit: that release
+    was not made without the member's words.
     """
     seen: set[tuple[str, ...]] = set()
     kept = []
@@ -127,5 +127,7 @@ def _trial(name: str, leaks: bool, found: Audit) -> Trial:
         leaks=leaks,
         verdict=found.verdict.word,
         p_smallest=found.verdict.p_smallest,
-        found_by=tuple(reason.split(":")[0] for reason in found.verdict.reasons) if leaks else (),
+        found_by=tuple(reason.split(":")[0] for reason in found.verdict.reasons)
+        if found.verdict.word == LEAK
+        else (),
     )

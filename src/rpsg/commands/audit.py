@@ -38,6 +38,9 @@ def audit(
     members: Annotated[Path | None, typer.Option(help="The private texts they were made from.")] = None,
     nonmembers: Annotated[Path | None, typer.Option(help="Other texts of the same source.")] = None,
     public: Annotated[Path | None, typer.Option(help="Texts the attacker knows besides.")] = None,
+    canaries: Annotated[
+        Path | None, typer.Option(help="Secrets of planted canaries, to score with a run.")
+    ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
     synthetic_text_column: Annotated[
         str | None, typer.Option(help="Its name in the synthetic file, where it differs.")
@@ -104,7 +107,12 @@ def audit(
             run_folder = _only(chosen)
             folder = run_folder / "private" / "audit"
             found = auditing.audit_run(
-                run_folder, nonmembers=nonmembers, settings=settings, seed=seed, on_progress=tell
+                run_folder,
+                nonmembers=nonmembers,
+                canaries=canaries,
+                settings=settings,
+                seed=seed,
+                on_progress=tell,
             )
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
     if found.verdict.word == LEAK:
