@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, card, models, public, runs
+from rpsg.commands import budget, card, models, public, report, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -37,6 +37,8 @@ for name, group in (("models", models), ("budget", budget), ("public", public), 
 app.command()(runs.runs)
 app.command()(runs.status)
 app.command()(runs.purge)
+app.command()(report.report)
+app.command()(report.compare)
 
 
 @app.command()
@@ -273,7 +275,8 @@ def _execute(config: "RunConfig", *, offline: bool, quiet: bool, as_json: bool) 
             err=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    print_result(result, quiet=quiet, as_json=as_json)
+    told = report.finish(result.folder)
+    print_result(result, quiet=quiet, as_json=as_json, more=told)
 
 
 def _show_bug(error: Exception) -> None:
