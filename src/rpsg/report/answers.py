@@ -253,10 +253,10 @@ def _tally(scores: list[Score]) -> str:
     places = [place for score in scores if (place := place_of(score)) is not None]
     if not places:
         return ""
+    n_bad = places.count("as the baseline or worse")
     return (
         f"Of {len(places)} figures {places.count('as real')} cannot be told from real texts, "
-        f"{places.count('in between')} lie in between, {places.count('as the baseline or worse')} are no better than the "
-        "baseline."
+        f"{places.count('in between')} lie in between, {n_bad} are no better than the baseline."
     )
 
 

@@ -193,8 +193,11 @@ def label_chart(
     counts = {"synthetic": Counter(synthetic)}
     if real:
         counts["real"] = Counter(real)
-    order = [value for value, _ in (counts.get("real") or counts["synthetic"]).most_common()]
-    order += [value for value in counts["synthetic"] if value not in set(order)]
+    shares = {
+        value: sum(found[value] / max(1, found.total()) for found in counts.values())
+        for value in dict.fromkeys(value for found in counts.values() for value in found)
+    }
+    order = sorted(shares, key=lambda value: (-shares[value], value or ""))
     kept = order[:_MOST_BARS]
     traces = [
         {

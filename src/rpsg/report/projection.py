@@ -1,7 +1,7 @@
 """Places texts on a plane, so that similar ones lie near each other, and says how dense real ones lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ _MOST_FEATURES = 20_000
 # Words in more texts than this say little of what a text is about.
 _MOST_COMMON = 0.3
 _TINY = 1e-6
+# Fewer would show as single hills.
+_LEAST_REAL = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -42,11 +44,15 @@ class Density:
     level: float
     n: int
 
-    def share_inside(self, positions: npt.NDArray[np.float64]) -> float:
-        """Returns the share of positions where the density reaches `level`."""
+    def at(self, positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Returns the density in each position's cell."""
         columns = np.clip(np.searchsorted(self.x, positions[:, 0]), 0, len(self.x) - 1)
         rows = np.clip(np.searchsorted(self.y, positions[:, 1]), 0, len(self.y) - 1)
-        return float(np.mean(self.z[rows, columns] >= self.level)) if len(positions) else 0.0
+        return np.asarray(self.z[rows, columns])
+
+    def share_inside(self, positions: npt.NDArray[np.float64]) -> float:
+        """Returns the share of positions where the density reaches `level`."""
+        return float(np.mean(self.at(positions) >= self.level)) if len(positions) else 0.0
 
 
 def vectors_of_words(texts: Sequence[str]) -> FloatArray:
@@ -90,15 +96,20 @@ def place(real: FloatArray, synthetic: FloatArray) -> tuple[Points, Density | No
 
 
 def _density(real: npt.NDArray[np.float64], everything: npt.NDArray[np.float64]) -> Density | None:
-    from scipy.stats import gaussian_kde
-
-    real_part = real[:: max(1, len(real) // _MOST_REAL)]
-    if len(real_part) < 20 or real_part.std(axis=0).min() < _TINY:
+    part = real[:: max(1, len(real) // _MOST_REAL)]
+    if len(part) < _LEAST_REAL:
         return None
     low, high = everything.min(axis=0), everything.max(axis=0)
-    border = 0.08 * (high - low)
+    border = 0.08 * (high - low) + _TINY
     x, y = (np.linspace(low[i] - border[i], high[i] + border[i], _CELLS) for i in (0, 1))
-    estimate = gaussian_kde(real_part.T)
-    z = estimate(np.stack([axis.ravel() for axis in np.meshgrid(x, y)])).reshape(_CELLS, _CELLS)
-    level = float(np.quantile(estimate(real_part.T), 0.1))
-    return Density(x=x, y=y, z=z / z.max(), level=level / z.max(), n=len(real))
+    # Gaussian kernels of Scott's width, at least a cell wide: no hill falls between the lines of the grid.
+    widths = [
+        max(part[:, i].std() * len(part) ** (-1 / 6), axis[1] - axis[0]) for i, axis in enumerate((x, y))
+    ]
+    columns, rows = (
+        np.exp(-0.5 * ((axis[:, None] - part[None, :, i]) / widths[i]) ** 2) for i, axis in enumerate((x, y))
+    )
+    z = rows @ columns.T
+    z /= z.max()
+    density = Density(x=x, y=y, z=z, level=0.0, n=len(real))
+    return replace(density, level=float(np.quantile(density.at(part), 0.1)))
