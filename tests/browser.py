@@ -1,12 +1,19 @@
 # ruff: noqa: E501 (texts as they come)
-"""A headless Chromium for tests of pages; tests are skipped where there is none."""
+"""For tests of pages: a headless Chromium, a finished run, and one whose texts try everything.
 
+Tests are skipped where there is no Chromium.
+"""
+
+import json
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from test_cli import FAKE, POSTS, call
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -34,6 +41,27 @@ def open_browser() -> Iterator["Browser"]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def finished_run(factory: pytest.TempPathFactory) -> Path:
+    """Makes a run of fake models on the sample posts, with reports."""
+    folder = factory.mktemp("runs") / "one"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(factory.mktemp("state")))
+        assert call("run", POSTS, "--label-column", "topic", "-n", "24", "-o", folder, "--quiet", *FAKE) == 0
+    return folder
+
+
+def spoiled_copy(finished: Path, where: Path, *, hostile: bool) -> Path:
+    """Copies a run, perhaps with released texts and labels that try everything."""
+    folder = Path(shutil.copytree(finished, where / "one"))
+    path = folder / "release/synthetic.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    if hostile:
+        for row, text in zip(rows, HOSTILE, strict=False):
+            row["text"], row["topic"] = text, LABEL
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 class Watched:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, card, models, public, report, runs
+from rpsg.commands import budget, card, models, public, report, review, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -39,6 +39,7 @@ app.command()(runs.status)
 app.command()(runs.purge)
 app.command()(report.report)
 app.command()(report.compare)
+app.command()(review.review)
 
 
 @app.command()

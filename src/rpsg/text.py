@@ -58,6 +58,11 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def word_spans(text: str) -> list[tuple[str, int, int]]:
+    """Returns each word in lower case, with where it begins and ends."""
+    return [(match[0].lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
+
+
 def trim_to_sentences(text: str) -> str:
     """Cuts a text after its last complete sentence; returns "" when it has none."""
     text = text.strip()

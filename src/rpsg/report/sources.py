@@ -120,7 +120,7 @@ def read_private(folder: Path) -> PrivateSources:
     if not run.private.is_dir():
         raise RunDirError(f"{folder}/private was removed; only release/ can be reported on")
     config = run.read_config()
-    corpus, note = _read_texts(run, config)
+    corpus, note = read_texts(run, config)
     summary = cast("Summary | None", _last_summary(run.private / "events.jsonl"))
     return PrivateSources(
         released=read_released(run.release),
@@ -136,7 +136,8 @@ def read_private(folder: Path) -> PrivateSources:
     )
 
 
-def _read_texts(run: RunDir, config: RunConfig) -> tuple[PrivateCorpus | None, str]:
+def read_texts(run: RunDir, config: RunConfig) -> tuple[PrivateCorpus | None, str]:
+    """Reads the private texts again; where they are not what the run read: None, and why."""
     source = config.data
     if source.path is None:
         return None, "the run was given its texts in memory"

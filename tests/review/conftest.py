@@ -1,0 +1,30 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from browser import finished_run, open_browser, spoiled_copy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory)
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    return spoiled_copy(finished, tmp_path, hostile=False)
+
+
+@pytest.fixture
+def hostile(finished: Path, tmp_path: Path) -> Path:
+    return spoiled_copy(finished, tmp_path, hostile=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    yield from open_browser()
