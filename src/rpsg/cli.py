@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, card, models, public, report, review, runs
+from rpsg.commands import budget, card, models, public, release, report, review, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -40,6 +40,8 @@ app.command()(runs.purge)
 app.command()(report.report)
 app.command()(report.compare)
 app.command()(review.review)
+app.command()(release.release)
+app.command()(release.push)
 
 
 @app.command()

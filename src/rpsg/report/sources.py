@@ -92,14 +92,15 @@ def read_released(folder: Path) -> Released:
         missing = Card.__required_keys__ - card.keys()
         if missing:
             raise ValueError
-        return Released(card=card, rows=tuple(_read_rows(folder)))
+        return Released(card=card, rows=tuple(read_rows(folder)))
     except OSError:
         raise RunDirError(f"{folder} is not written yet; finish the run with: rpsg resume RUN") from None
     except (ValueError, AttributeError, TypeError):
         raise RunDirError(f"{folder} is not as this version of rpsg writes it") from None
 
 
-def _read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[Row]:
+    """Reads the rows of a release, from whichever of its files holds them unchanged."""
     if (path := folder / "synthetic.jsonl").exists():
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     if (path := folder / "synthetic.parquet").exists():
