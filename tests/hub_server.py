@@ -33,9 +33,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         self._send(404, {"error": "not here"})
-
-    do_HEAD = do_GET
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -46,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             self.server.created.append(json.loads(body))
             return self._send(200, {"url": f"{self.server.url}/datasets/me/texts", "name": "me/texts"})
+        if path == "/api/validate-yaml":
+            return self._send(200, {"errors": [], "warnings": []})
         if "/preupload/" in path:
             names = [item["path"] for item in json.loads(body)["files"]]
             kinds = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
@@ -55,7 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
                 item = json.loads(line)
                 if item["key"] == "file":
                     self.server.files[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
-            done = {"commitUrl": f"{self.server.url}/c", "commitOid": "0" * 40, "pullRequestUrl": None}
+            done = {
+                "commitUrl": f"{self.server.url}/datasets/me/texts/commit/0",
+                "commitOid": "0" * 40,
+                "pullRequestUrl": None,
+            }
             return self._send(200, done)
         return self._send(404, {"error": "not here"})
 

@@ -298,7 +298,7 @@ def test_a_run_that_is_not_finished_is_not_purged(runs: Path) -> None:
 def push(folder: Path, url: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # In a process of its own: the hub's client reads its settings when it is first imported.
     code = "import sys; from rpsg.cli import main; sys.argv = ['rpsg', 'push', *sys.argv[1:]]; main()"
-    own = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    own = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", **environment}
     return subprocess.run(
         [sys.executable, "-c", code, str(folder), "me/texts", *more],
         env={**{name: value for name, value in os.environ.items() if name != "HF_TOKEN"}, **own},
@@ -318,9 +318,10 @@ def test_push_sends_the_release_and_nothing_else(runs: Path) -> None:
         assert {name: content for name, content in server.files.items() if name != ".gitattributes"} == {
             path.name: path.read_bytes() for path in (run / "release").iterdir()
         }
-        assert server.created[0]["private"] is True and server.created[0]["type"] == "dataset"
+        assert server.created[0]["visibility"] == "private" and server.created[0]["type"] == "dataset"
+        assert not [path for path in server.asked if "agent" in path or "telemetry" in path]
         push(run, server.url, "--public", HF_TOKEN=TOKEN)
-        assert not server.created[-1].get("private")
+        assert server.created[-1]["visibility"] == "public"
 
 
 def test_push_refused_is_one_message_without_the_token(runs: Path) -> None:
@@ -329,8 +330,9 @@ def test_push_refused_is_one_message_without_the_token(runs: Path) -> None:
         done = push(run, server.url, HF_TOKEN="hf_other")
         assert done.returncode == 2 and "refused (401)" in done.stderr and "hf_other" not in done.stderr
         assert server.files == {}
+        server.asked.clear()
         done = push(run, server.url)
-        assert done.returncode == 2 and "HF_TOKEN is not set" in done.stderr and len(server.asked) == 1
+        assert done.returncode == 2 and "HF_TOKEN is not set" in done.stderr and server.asked == []
     done = push(run, server.url, HF_TOKEN=TOKEN)
     assert done.returncode == 2 and "does not answer" in done.stderr
     with pytest.raises(ConfigError, match="OWNER/NAME"):

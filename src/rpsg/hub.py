@@ -45,6 +45,8 @@ def push_release(folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible
 
 
 def _upload(run: RunDir, repo: str, *, token: str, visible: bool) -> str:
+    # Its client would ask the hub which agent runs it, and say so; read when it is first imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

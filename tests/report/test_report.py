@@ -200,6 +200,14 @@ def test_report_and_compare_refuse_what_is_no_run(
     assert "two runs or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"verdict": "leak found", "findings": [{}]}'])
+def test_an_odd_audit_is_refused_by_name(run_folder: Path, content: str) -> None:
+    (run_folder / "private/audit").mkdir()
+    (run_folder / "private/audit/audit.json").write_text(content)
+    with pytest.raises(RunDirError, match=r"audit\.json"):
+        write_reports(run_folder)
+
+
 def test_runs_side_by_side(
     finished: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,7 +78,7 @@ def _names_axis(names: Sequence[str]) -> Json:
 # --- map -----------------------------------------------------------------------------------------
 
 
-def map_chart(points: Points, density: Density | None) -> Chart:
+def map_chart(points: Points, density: Density | None, *, by_meaning: bool) -> Chart:
     """Draws synthetic texts as points and, in the private report, real ones as contours of their density."""
     traces: list[Json] = []
     if density is not None:
@@ -110,9 +110,12 @@ def map_chart(points: Points, density: Density | None) -> Chart:
             "marker": {"color": SYNTHETIC, "size": 9 if len(points.positions) < 500 else 5, "opacity": 0.8},
         }
     )
-    alt = f"{len(points.positions)} synthetic texts as points; similar texts lie near each other."
+    near = "meaning (sentence embeddings)" if by_meaning else "the words they use"
+    alt = f"{len(points.positions):,} synthetic texts as points; near each other are texts alike by {near}."
     if density is not None:
-        alt += f" Contours show where {density.n:,} real texts lie. {_overlap(points, density)}"
+        alt += f" Contours show where {density.n:,} real texts lie."
+    if density is not None and by_meaning:
+        alt += f" {_overlap(points, density)}"
     hidden = _axis(showgrid=False, showticklabels=False, ticks="")
     return Chart(
         chart_id="map",
@@ -288,7 +291,8 @@ def funnel_chart(stages: Sequence[tuple[str, float]]) -> Chart | None:
                     "y": list(range(len(stages))),
                     "x": [count for _, count in stages],
                     "text": [f"{count:,.0f}" for _, count in stages],
-                    "textposition": "auto",
+                    "textposition": "outside",
+                    "cliponaxis": False,
                     "marker": {"color": SYNTHETIC},
                     "showlegend": False,
                 }

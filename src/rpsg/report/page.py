@@ -146,7 +146,7 @@ def render_private(sources: PrivateSources, folder: str, assets: Assets) -> str:
 def _private_map(sources: PrivateSources, private_texts: Sequence[str] | None) -> Chart:
     released, kept = sources.released, sources.vectors
     if kept is not None and (found := _in_order(released.rows, kept.ids)) is not None:
-        return charts.map_chart(*place(kept.real, kept.synthetic[found]))
+        return charts.map_chart(*place(kept.real, kept.synthetic[found]), by_meaning=True)
     return _map_of_words(released.texts(), (private_texts or ())[:_MOST_REAL])
 
 
@@ -159,7 +159,7 @@ def _in_order(rows: Sequence[Row], ids: Sequence[str]) -> list[int] | None:
 
 def _map_of_words(texts: Sequence[str], private_texts: Sequence[str]) -> Chart:
     vectors: FloatArray = vectors_of_words([*private_texts, *texts])
-    return charts.map_chart(*place(*np.split(vectors, [len(private_texts)])))
+    return charts.map_chart(*place(*np.split(vectors, [len(private_texts)])), by_meaning=False)
 
 
 def _label_charts(released: Released, sources: PrivateSources | None) -> list[Chart]:

@@ -11,7 +11,7 @@ import numpy as np
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import RpsgError, RunDirError
-from rpsg.report.documents import Audit, Card, Metrics, Row, Summary
+from rpsg.report.documents import Audit, Card, Finding, Metrics, Row, Summary
 from rpsg.rundir import RunDir
 from rpsg.runstate import RunState, read_state
 from rpsg.types import FloatArray, PrivateCorpus
@@ -130,7 +130,7 @@ def read_private(folder: Path) -> PrivateSources:
         state=read_state(folder),
         summary=summary,
         metrics=cast("Metrics | None", _read_json(run.private / "scores" / "metrics.json")),
-        audit=cast("Audit | None", _read_json(run.private / "audit" / "audit.json")),
+        audit=_read_audit(run.private / "audit" / "audit.json"),
         vectors=_read_vectors(run.private / "scores" / "vectors.npz"),
         private_corpus=corpus,
         private_note=note,
@@ -169,6 +169,18 @@ def _read_json(path: Path) -> dict[str, object] | None:
     if not isinstance(found, dict):
         raise RunDirError(f"{path} holds no JSON object; remove it, or write it again")
     return found
+
+
+def _read_audit(path: Path) -> Audit | None:
+    found = _read_json(path)
+    if found is None:
+        return None
+    findings = found.get("findings")
+    if not isinstance(found.get("verdict"), str) or not isinstance(findings, list):
+        raise RunDirError(f"{path} is not as this version of rpsg writes it; audit anew")
+    if any(not isinstance(item, dict) or Finding.__required_keys__ - item.keys() for item in findings):
+        raise RunDirError(f"{path} holds a finding that this version of rpsg does not write; audit anew")
+    return cast("Audit", found)
 
 
 def _last_summary(path: Path) -> dict[str, object] | None:
