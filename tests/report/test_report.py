@@ -18,7 +18,8 @@ from rpsg.report.documents import Audit, Card, Metrics, Score
 from rpsg.report.page import embed_json, load_assets, render_public, write_reports
 from rpsg.report.projection import place, vectors_of_words
 from rpsg.report.sources import read_released
-from rpsg.types import FloatArray
+from rpsg.types import FloatArray, SyntheticText
+from rpsg.writers import to_table, write_rows
 from test_cli import FAKE, POSTS, call
 
 LEAK, NO_LEAK, FEW = (
@@ -261,6 +262,22 @@ def test_the_map_is_the_same_each_time_and_shows_no_single_real_text() -> None:
 
 def _split(vectors: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
     return vectors[:n], vectors[n:]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
+def test_every_kind_of_release_is_read(tmp_path: Path, run_folder: Path, suffix: str) -> None:
+    rows = [
+        SyntheticText(text_id="a", text="One, two.\n\u2028Three", labels={"topic": "x"}, paid_by=1),
+        SyntheticText(text_id="b", text="Four", labels={}, paid_by=1),
+    ]
+    write_rows(to_table(rows, ["topic"]), tmp_path / f"synthetic.{suffix}")
+    shutil.copy(run_folder / "release/privacy_card.json", tmp_path)
+    found = read_released(tmp_path)
+    assert found.rows == (
+        {"id": "a", "text": "One, two.\n\u2028Three", "topic": "x"},
+        {"id": "b", "text": "Four", "topic": None},
+    )
+    assert found.labels == ("topic",) and found.texts()[1] == "Four"
 
 
 def test_one_text_without_a_word_is_drawn(run_folder: Path) -> None:

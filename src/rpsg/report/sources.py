@@ -108,7 +108,8 @@ def read_rows(folder: Path) -> list[Row]:
 
         return cast("list[Row]", pq.read_table(path).to_pylist())
     with (folder / "synthetic.csv").open(encoding="utf-8", newline="") as file:
-        return [dict(row) for row in csv.DictReader(file)]
+        # An empty field is a label that is missing.
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def read_private(folder: Path) -> PrivateSources:
