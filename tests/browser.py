@@ -43,12 +43,14 @@ def open_browser() -> Iterator["Browser"]:
         browser.close()
 
 
-def finished_run(factory: pytest.TempPathFactory) -> Path:
+def finished_run(factory: pytest.TempPathFactory, *more: str) -> Path:
     """Makes a run of fake models on the sample posts, with reports."""
     folder = factory.mktemp("runs") / "one"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(factory.mktemp("state")))
-        assert call("run", POSTS, "--label-column", "topic", "-n", "24", "-o", folder, "--quiet", *FAKE) == 0
+        assert (
+            call("run", POSTS, "--label-column", "topic", "-n", "24", "-o", folder, "-q", *FAKE, *more) == 0
+        )
     return folder
 
 

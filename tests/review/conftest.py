@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished_run(tmp_path_factory)
+    return finished_run(tmp_path_factory, "--set", "evaluate.enabled=false")
 
 
 @pytest.fixture
