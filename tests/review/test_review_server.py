@@ -223,7 +223,7 @@ def test_rare_words_are_those_of_few_private_texts() -> None:
     records = tuple(
         PrivateRecord(record_id=str(i), unit_id=str(i), text=text) for i, text in enumerate(texts)
     )
-    neighbours = PrivateNeighbours(PrivateCorpus(records=records))
+    neighbours = PrivateNeighbours.build(PrivateCorpus(records=records))
     found = neighbours.find("Zanzibar had a heater")[0]
     assert found.record_id == "0" and [mark.kind for mark in found.marks] == ["rare"]
     assert "zanzibar" not in repr(neighbours) and "zanzibar" not in repr(found)

@@ -1,14 +1,18 @@
 """Which private texts a synthetic one is nearest to by its words, and which words they share."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from rpsg.text import reveal, word_spans
 from rpsg.types import PrivateCorpus
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 N_NEAREST = 3
 # A run of so many shared words is marked.
@@ -48,37 +52,53 @@ class PrivateNeighbour:
     marks_synthetic: tuple[Mark, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PrivateNeighbours:
-    """Finds the private texts nearest to synthetic ones."""
+    """Finds the private texts nearest to synthetic ones.
 
-    def __init__(self, private_corpus: PrivateCorpus) -> None:
+    Attributes:
+        record_ids: of the private texts.
+        texts: as they are shown.
+        weights: turns a text into its word weights.
+        vectors: the private texts' word weights, sparse, shape (n, words).
+        n_texts_with: in how many private texts a word is.
+    """
+
+    record_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    weights: "TfidfVectorizer"
+    vectors: "csr_matrix"
+    n_texts_with: Mapping[str, int]
+
+    @classmethod
+    def build(cls, private_corpus: PrivateCorpus) -> "PrivateNeighbours":
+        """Weighs the words of the private texts."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self._ids = [record.record_id for record in private_corpus.records]
-        self._texts = [reveal(record.text) for record in private_corpus.records]
-        self._weights = TfidfVectorizer(
-            sublinear_tf=True, tokenizer=_words, token_pattern=None, lowercase=False
+        texts = tuple(reveal(record.text) for record in private_corpus.records)
+        weights = TfidfVectorizer(sublinear_tf=True, tokenizer=_words, token_pattern=None, lowercase=False)
+        return cls(
+            record_ids=tuple(record.record_id for record in private_corpus.records),
+            texts=texts,
+            weights=weights,
+            vectors=weights.fit_transform(texts),
+            n_texts_with=Counter(word for text in texts for word in set(_words(text))),
         )
-        self._vectors = self._weights.fit_transform(self._texts)
-        self._n_texts_with = Counter(word for text in self._texts for word in set(_words(text)))
-
-    def __repr__(self) -> str:
-        return f"PrivateNeighbours(<{len(self._ids)} texts>)"
 
     def find(self, text: str) -> list[PrivateNeighbour]:
         """Returns the nearest private texts, nearest first, with what they share with this one."""
-        similarities = np.asarray((self._vectors @ self._weights.transform([text]).T).todense()).ravel()
+        similarities = np.asarray((self.vectors @ self.weights.transform([text]).T).todense()).ravel()
         nearest = np.argsort(-similarities, kind="stable")[:N_NEAREST]
         found = []
         for i in nearest.tolist():
-            rare = self._rare_words(text, self._texts[i])
+            rare = self._rare_words(text, self.texts[i])
             found.append(
                 PrivateNeighbour(
-                    record_id=self._ids[i],
-                    text=self._texts[i],
+                    record_id=self.record_ids[i],
+                    text=self.texts[i],
                     similarity=round(float(similarities[i]), 3),
-                    marks=mark_shared(self._texts[i], text, rare),
-                    marks_synthetic=mark_shared(text, self._texts[i], rare),
+                    marks=mark_shared(self.texts[i], text, rare),
+                    marks_synthetic=mark_shared(text, self.texts[i], rare),
                 )
             )
         return found
@@ -88,7 +108,7 @@ class PrivateNeighbours:
         return {
             word
             for word in shared
-            if self._n_texts_with[word] <= _RARE and (len(word) >= _LEAST_LETTERS or word.isdigit())
+            if self.n_texts_with[word] <= _RARE and (len(word) >= _LEAST_LETTERS or word.isdigit())
         }
 
 

@@ -29,7 +29,7 @@ def open_review(folder: Path, *, public: bool) -> Review:
             raise ConfigError(
                 f"the private texts cannot be shown: {why}; --public shows synthetic texts only"
             )
-        neighbours = PrivateNeighbours(corpus)
+        neighbours = PrivateNeighbours.build(corpus)
     trail = Trail(run.private / "review.jsonl")
     trail.open(shows_private=not public)
     return Review(
