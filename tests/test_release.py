@@ -14,7 +14,7 @@ import yaml
 
 from hub_server import TOKEN, hub
 from rpsg.decisions import Trail
-from rpsg.errors import ConfigError, PrivacyError, PrivateDataError, RunDirError
+from rpsg.errors import ConfigError, PrivacyError, RunDirError
 from rpsg.hub import push_release
 from rpsg.pack import pack_release, public_configuration
 from rpsg.privacy.card_file import check_card
@@ -232,7 +232,7 @@ def test_a_run_with_canaries_never_leaves(runs: Path, monkeypatch: pytest.Monkey
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "contains_canaries": True}))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     for leave in (apply_review, pack_release, lambda folder: push_release(folder, "me/texts")):
-        with pytest.raises(PrivateDataError, match="canaries"):
+        with pytest.raises(RunDirError, match="canaries"):
             leave(run)
     assert call("release", run) == 2 and call("push", run, "me/texts") == 2
     assert not list(run.glob("*.zip"))

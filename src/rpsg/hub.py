@@ -24,8 +24,7 @@ def push_release(folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible
         The address of the data set.
 
     Raises:
-        RunDirError: there is no finished run, or its card does not hold.
-        PrivateDataError: the run holds planted canaries.
+        RunDirError: there is no finished run, it holds planted canaries, or its card does not hold.
         ConfigError: the variable is not set, or the name is not OWNER/NAME.
         ModelUnavailable: the hub refused or does not answer.
     """

@@ -1,6 +1,5 @@
 """Writes what leaves the machine: the texts, the privacy card, the data card."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Protocol
 from rpsg.config import RunConfig
 from rpsg.data_card import render_data_card
 from rpsg.endpoints import find_endpoint
-from rpsg.errors import PrivateDataError, RunDirError
+from rpsg.errors import RunDirError
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
@@ -50,6 +49,7 @@ def publish(
         data_flow=tuple(data_flows(session)),
         outside_budget=session.n_outside,
         public_inputs=session.public_inputs,
+        contains_canaries=folder.contains_canaries,
     )
     session.ledger.attest(inputs.model_dump(mode="json"))
     card = build_card(inputs, session.ledger.lines())
@@ -120,16 +120,11 @@ def check_publishable(run: RunDir) -> None:
     """Refuses to let a run's texts leave the machine where they must not.
 
     Raises:
-        RunDirError: the run is not finished.
-        PrivateDataError: canaries were planted in its private texts, and may have come through.
+        RunDirError: the run is not finished, or canaries were planted in its private texts.
     """
     if not run.is_done("released") or not run.release.is_dir():
         raise RunDirError(f"{run.root} is not finished; finish it with: rpsg resume {run.root}")
-    if json.loads(run.manifest.read_text(encoding="utf-8")).get("contains_canaries"):
-        raise PrivateDataError(
-            f"{run.root} was made for an audit, from texts with planted canaries; its texts never leave. "
-            "Start a run without canaries"
-        )
+    run.check_publishable()
 
 
 def data_flows(session: Session) -> list[DataFlow]:

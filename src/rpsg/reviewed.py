@@ -50,8 +50,7 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
         end_guarantee: apply also what takes the release its guarantee.
 
     Raises:
-        RunDirError: there is no finished run, or its private part was removed.
-        PrivateDataError: the run holds planted canaries.
+        RunDirError: there is no finished run, it holds planted canaries, or its private part was removed.
         PrivacyError: the guarantee would end and `end_guarantee` is not set; nothing was changed.
     """
     run = RunDir.open(folder)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import beta, norm
 
+from rpsg.audit.lower_bounds import gaussian_mu_bound
 from rpsg.privacy.accounting import calibrate_gaussian, gaussian_epsilon, gaussian_mu
 from rpsg.privacy.mechanisms import GaussianSum, PrivateRows
 from rpsg.privacy.noise import NoiseSource, SecureNoise
@@ -40,19 +40,10 @@ def draw(mechanism: GaussianSum, noise: NoiseSource, *, with_unit: bool) -> Valu
     return np.asarray(mechanism.sample(votes, noise))
 
 
-def mu_lower_bound(false_positives: int, false_negatives: int, n: int, *, confidence: float) -> float:
-    """Bounds mu from below: both error rates are at most their Clopper-Pearson bounds."""
-    share = 1 - (1 - confidence) / 2
-    rates = [
-        1.0 if count == n else float(beta.ppf(share, count + 1, n - count))
-        for count in (false_positives, false_negatives)
-    ]
-    return float(norm.ppf(1 - rates[0]) - norm.ppf(rates[1]))
-
-
 def attack(without: Values, with_unit: Values, threshold: float, *, confidence: float) -> float:
     false_positives, false_negatives = int((without > threshold).sum()), int((with_unit <= threshold).sum())
-    return mu_lower_bound(false_positives, false_negatives, len(without), confidence=confidence)
+    n = len(without)
+    return gaussian_mu_bound(n - false_negatives, n, false_positives, n, level=confidence)
 
 
 def epsilon_lower_bound(noise: NoiseSource, n: int) -> float:

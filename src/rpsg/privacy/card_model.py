@@ -51,6 +51,8 @@ class CardInputs(_Part):
             data have no budget.
         public_inputs: where topics come from, with a checksum (`end-to-end`).
         reviewed: whether decisions of a person took texts out, and what that person had seen.
+        contains_canaries: whether the operator planted made-up records in the data, for an audit; such a run
+            is not published.
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class CardInputs(_Part):
     outside_budget: int | None = Field(None, ge=0)
     public_inputs: str = ""
     reviewed: Reviewed = "no"
+    contains_canaries: bool = False
 
 
 class CardLine(_Part):

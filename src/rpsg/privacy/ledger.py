@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -349,6 +349,26 @@ def read_run(path: Path) -> tuple[list[LedgerLine], dict[str, object] | None]:
 def read_lines(path: Path) -> list[LedgerLine]:
     """Returns the lines of a run's ledger; see `read_run`."""
     return read_run(path)[0]
+
+
+def read_seeds(path: Path) -> dict[str, str]:
+    """Returns the record that each released text was written from: text id to record id; private.
+
+    Empty where texts were written from noisy keys, and so from no record.
+
+    Raises:
+        RunDirError: there is no ledger.
+        PrivacyError: the chain is broken or older than it was.
+    """
+    read_run(path)
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT body, result FROM entries WHERE kind = 'release' AND label = 'texts'")
+        return {
+            row["text_id"]: row["variant_id"].rsplit("/", 1)[0]
+            for body, result in rows
+            if json.loads(body)["mechanism"] == NonPrivateTexts.__name__
+            for row in json.loads(result)
+        }
 
 
 def _claim_hash(record_ids: Iterable[str]) -> str:

@@ -120,6 +120,8 @@ class Audit(TypedDict):
 
     verdict: str
     findings: list[Finding]
+    reasons: NotRequired[list[str]]
+    notes: NotRequired[list[str]]
 
 
 class Summary(TypedDict):

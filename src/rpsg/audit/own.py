@@ -1,0 +1,83 @@
+"""Runs of words that one unit alone has: what a release shows of them, it has from that unit or by chance.
+
+A run that texts of two units contain (a set phrase, a quotation, a legal notice) is nobody's own; nor is one
+that a public text contains.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rpsg.audit.events import BoolArray, IntArray, Units
+from rpsg.audit.finding import Game
+from rpsg.audit.wordruns import WordRuns
+
+MEMBERS, NONMEMBERS, PUBLIC, SYNTHETIC = range(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KnownRuns:
+    """The runs of a game's texts and the units that have them.
+
+    Attributes:
+        runs: of members, non-members, public and synthetic texts, in this order.
+        units: of members and non-members.
+        n_known: number of texts before the first synthetic one.
+    """
+
+    runs: WordRuns
+    units: Units
+    n_known: int
+
+    @classmethod
+    def of(cls, game: Game) -> "KnownRuns":
+        """Reads the texts of a game.
+
+        Raises:
+            DataError: units do not fit the texts.
+        """
+        units = Units.of(game)
+        runs = WordRuns.build(game.members, game.nonmembers, game.public, game.synthetic)
+        n_known = len(game.members) + len(game.nonmembers) + len(game.public)
+        return cls(runs=runs, units=units, n_known=n_known)
+
+    def owners(self, length: int) -> IntArray:
+        """Returns who alone has the run of `length` words that starts at each word and the release contains.
+
+        The question is symmetric in members and non-members: whether a unit is found does not depend on
+        which side it is on, except through the release.
+
+        Args:
+            length: words of a run.
+
+        Returns:
+            Unit number, also at the words of the release; -1 where the run is not in the release, or is
+            nobody's own. Shape (n_words,).
+        """
+        named, group = self.runs.name(length), self.runs.group
+        owners = np.full(len(named), -1, dtype=np.int64)
+        exists = named >= 0
+        released = np.unique(named[exists & (group == SYNTHETIC)])
+        candidates = np.setdiff1d(released, named[group == PUBLIC], assume_unique=False)
+        found = np.flatnonzero(exists & np.isin(named, candidates))
+        numbers = np.searchsorted(candidates, named[found])
+        known = group[found] < PUBLIC
+        unit = self.units.all[self.runs.text[found[known]]]
+        pairs = np.unique(numbers[known] * (len(self.units.all) + 1) + unit)
+        name, unit = np.divmod(pairs, len(self.units.all) + 1)
+        one_unit = np.bincount(name, minlength=len(candidates)) == 1
+        owner_of = np.full(len(candidates), -1, dtype=np.int64)
+        owner_of[name] = unit
+        owner_of[~one_unit] = -1
+        owners[found] = owner_of[numbers]
+        return owners
+
+    def texts_with(self, marked: BoolArray) -> BoolArray:
+        """Tells which member and non-member texts have a marked word, members first.
+
+        Args:
+            marked: shape (n_words,).
+        """
+        happened = np.zeros(len(self.units.all), dtype=bool)
+        happened[self.runs.text[marked & (self.runs.group < PUBLIC)]] = True
+        return happened

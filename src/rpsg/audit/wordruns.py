@@ -1,0 +1,166 @@
+"""Runs of words that texts share, found by naming every run once.
+
+Karp, Miller and Rosenberg (1972): the runs of 2k words are named by the pair of names of their halves, so two
+runs are equal exactly if their names are. No hash, hence no collision. Sorting suffixes by these names
+(Manber and Myers 1993) puts the longest match of every position next to it. Time grows as n log n in the
+number of words, and with the logarithm of the longest text; memory is one integer a word and doubling.
+"""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+
+import numpy as np
+import numpy.typing as npt
+
+from rpsg.text import words_of
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def normalised_words(text: str) -> list[str]:
+    """Returns the words of a text, compatible characters and upper and lower case made equal."""
+    return words_of(unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class WordRuns:
+    """The words of several groups of texts, one after another, and the names of their runs.
+
+    Attributes:
+        group: group of each word's text, in the order given to `build`; shape (n_words,).
+        text: number of each word's text over all groups; shape (n_words,).
+        left: words from here to the end of the text, this one included; shape (n_words,).
+        n_texts: number of texts over all groups.
+        names: of runs of 1, 2, 4, ... words that start here; runs that cross the end of their text have
+            names of their own. They are in the order of the runs' words.
+    """
+
+    group: IntArray
+    text: IntArray
+    left: IntArray
+    n_texts: int
+    names: tuple[IntArray, ...]
+
+    @classmethod
+    def build(cls, *groups: Sequence[str]) -> "WordRuns":
+        """Reads groups of texts.
+
+        Args:
+            groups: texts; every group has a number, from 0.
+        """
+        tokenised = [normalised_words(text) for group in groups for text in group]
+        lengths = np.fromiter(map(len, tokenised), dtype=np.int64, count=len(tokenised))
+        vocabulary: defaultdict[str, int] = defaultdict(count().__next__)
+        numbers = map(vocabulary.__getitem__, chain.from_iterable(tokenised))
+        words = np.fromiter(numbers, dtype=np.int64, count=int(lengths.sum()))
+        sizes = [len(group) for group in groups]
+        ends = np.repeat(np.cumsum(lengths), lengths)
+        left = ends - np.arange(len(words))
+        return cls(
+            group=np.repeat(np.repeat(np.arange(len(groups)), sizes), lengths),
+            text=np.repeat(np.arange(len(tokenised)), lengths),
+            left=left,
+            n_texts=len(tokenised),
+            names=tuple(_name_runs(words, left, int(lengths.max(initial=1)))),
+        )
+
+    def name(self, length: int) -> IntArray:
+        """Returns a number for the run of `length` words that starts at each word, -1 where none does.
+
+        Two runs are equal exactly if their numbers are.
+        """
+        named = np.full(len(self.left), -1, dtype=np.int64)
+        starts = np.flatnonzero(self.left >= length)
+        if not len(starts):
+            return named
+        power = length.bit_length() - 1
+        first = self.names[power][starts]
+        second = self.names[power][starts + length - (1 << power)]
+        named[starts] = first * (len(self.left) + 1) + second
+        return named
+
+    def longest_in(self, group: int) -> IntArray:
+        """Returns how many words from each word on occur somewhere in a group, shape (n_words,)."""
+        size = len(self.left)
+        order = self._sorted()
+        inside = self.group[order] == group
+        places = np.arange(size)
+        before = np.maximum.accumulate(np.where(inside, places, -1))
+        after = np.minimum.accumulate(np.where(inside, places, size)[::-1])[::-1]
+        longest = np.zeros(size, dtype=np.int64)
+        for neighbour, exists in ((before, before >= 0), (after, after < size)):
+            here = order[exists]
+            longest[here] = np.maximum(longest[here], self._common(here, order[neighbour[exists]]))
+        return longest
+
+    def _sorted(self) -> IntArray:
+        # A name is the first of the places that its runs have in the order; equal runs share them out.
+        names = self.names[-1]
+        counts = np.bincount(names, minlength=len(names))
+        order = np.full(len(names), -1, dtype=np.int64)
+        alone = counts[names] == 1
+        order[names[alone]] = np.flatnonzero(alone)
+        others = np.flatnonzero(~alone)
+        order[order < 0] = others[np.argsort(names[others], kind="stable")]
+        return order
+
+    def _common(self, one: IntArray, other: IntArray) -> IntArray:
+        common = np.zeros(len(one), dtype=np.int64)
+        limit = np.minimum(self.left[one], self.left[other])
+        for power in range(len(self.names) - 1, -1, -1):
+            fits = np.flatnonzero(common + (1 << power) <= limit)
+            names = self.names[power]
+            equal = names[one[fits] + common[fits]] == names[other[fits] + common[fits]]
+            common[fits[equal]] += 1 << power
+        return common
+
+
+def _name_runs(words: IntArray, left: IntArray, longest: int) -> list[IntArray]:
+    # The name of a run is how many places come before the first of its equals in the order of runs. So the
+    # names of runs without an equal hold for longer runs too: only the others are sorted again.
+    _, number, counts = np.unique(words, return_inverse=True, return_counts=True)
+    names = [(np.cumsum(counts) - counts)[number].astype(np.int64)]
+    shared = np.flatnonzero(counts[number] > 1)
+    step = 1
+    while step < longest:
+        doubled, shared = _double(names[-1], shared, left, step)
+        names.append(doubled)
+        step *= 2
+    return names
+
+
+def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tuple[IntArray, IntArray]:
+    """Returns the names of runs twice as long, and the places of those that still have an equal."""
+    size = len(names)
+    # What follows the end of a text is numbered by the place of that end: it equals nothing else.
+    ends = size + shared + left[shared]
+    second = np.where(left[shared] > step, names[np.minimum(shared + step, size - 1)], ends)
+    keys = names[shared] * (2 * size + 2) + second
+    order = np.argsort(keys)
+    keys, places = keys[order], shared[order]
+    is_new = np.diff(keys, prepend=-1) != 0
+    is_new_first = np.diff(names[places], prepend=-1) != 0
+    rows = np.arange(len(keys))
+    first_of_run = np.maximum.accumulate(np.where(is_new, rows, 0))
+    first_of_half = np.maximum.accumulate(np.where(is_new_first, rows, 0))
+    doubled = names.copy()
+    doubled[places] += first_of_run - first_of_half
+    sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
+    return doubled, places[np.repeat(sizes, sizes) > 1]
+
+
+def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:
+    """Tells of each run whether it occurs in a group; False where there is no run.
+
+    Args:
+        named: `WordRuns.name`.
+        group: `WordRuns.group`.
+        number: of the group.
+    """
+    known = np.unique(named[group == number])
+    found: BoolArray = np.isin(named, known) & (named >= 0)
+    return found

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rpsg.audit.finding import Finding, Game
+from rpsg.audit.linkage import linkage, pair_rows, refuse_generator
+from rpsg.errors import ConfigError, DataError
+from rpsg.llm.fake import HashEmbedder
+from rpsg.privacy.ledger import Ledger, read_seeds
+from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
+from rpsg.types import Candidate, PrivateVariant, SyntheticText
+
+TOP_1 = "share of texts linked to their seed, top 1"
+
+
+def of(findings: tuple[Finding, ...], attack: str, statistic: str = TOP_1) -> Finding:
+    return next(f for f in findings if f.attack == attack and f.statistic == statistic)
+
+
+def words_kept(text: str, share: float, rng: np.random.Generator) -> str:
+    return " ".join(word for word in text.split() if rng.random() < share)
+
+
+@pytest.fixture(scope="module")
+def linked(abstracts: list[str]) -> tuple[Game, dict[int, int]]:
+    """100 released texts that hold a tenth of the words of a member each."""
+    rng = np.random.default_rng(0)
+    members = abstracts[:300]
+    game = Game(
+        members=tuple(members),
+        nonmembers=tuple(abstracts[300:600]),
+        synthetic=tuple(words_kept(text, 0.1, rng) for text in members[:100]),
+    )
+    return game, {i: i for i in range(100)}
+
+
+def test_texts_with_a_tenth_of_their_seeds_words_are_linked(linked: tuple[Game, dict[int, int]]) -> None:
+    game, pairs = linked
+    findings = linkage(game, pairs, generator="all-minilm-l6-v2", embedders=[HashEmbedder()])
+    by_words = of(findings, "linkage_tfidf")
+    assert by_words.decides and by_words.p_value == 1 / 10_000
+    assert by_words.value > 0.5 and by_words.control == 1 / 600  # type: ignore[operator]
+    for attack in ("linkage_lsa", "linkage_hash"):
+        found = of(findings, attack)
+        assert not found.decides and found.p_value == 1 / 10_000
+    nearest = of(findings, "linkage_tfidf", "share of texts whose nearest unit is a member")
+    assert nearest.value > 0.8 and nearest.p_value < 0.001 and nearest.control == 0.5  # type: ignore[operator]
+
+
+def test_seeds_dealt_at_random_are_not_linked(linked: tuple[Game, dict[int, int]]) -> None:
+    game, pairs = linked
+    # Every text is most like some member: only whose it is, is wrong.
+    shifted = {i: (j + 1) % 100 for i, j in pairs.items()}
+    found = of(linkage(game, shifted, generator=""), "linkage_tfidf")
+    assert found.value < 0.03 and found.p_value > 0.05  # type: ignore[operator]
+
+
+def test_a_release_made_without_the_data_is_not_linked(null_game: Game) -> None:
+    findings = linkage(null_game, {i: i for i in range(150)}, generator="")
+    for attack in ("linkage_tfidf", "linkage_lsa"):
+        assert of(findings, attack).p_value > 0.05  # type: ignore[operator]
+        nearest = of(findings, attack, "share of texts whose nearest unit is a member")
+        assert nearest.p_value > 0.02  # type: ignore[operator]
+
+
+def test_ties_never_help() -> None:
+    # A text without a known word is equally like everyone; a duplicate of the seed is as like as the seed.
+    game = Game(members=("red fox", "blue cat", "blue cat"), nonmembers=("x",), synthetic=("zz", "blue cat"))
+    found = of(linkage(game, {0: 0, 1: 1}, generator=""), "linkage_tfidf")
+    assert found.value == 0.0
+    of_one_person = Game(
+        members=game.members, nonmembers=("x",), synthetic=game.synthetic, member_units=("a", "b", "b")
+    )
+    assert of(linkage(of_one_person, {1: 1}, generator=""), "linkage_tfidf").value == 1.0
+
+
+def test_the_generators_embedder_is_refused_under_any_name() -> None:
+    for name in ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", "hf:x/all_MiniLM-L6-v2"):
+        with pytest.raises(ConfigError, match="name another"):
+            refuse_generator(name, "all-minilm-l6-v2")
+    refuse_generator("sentence-t5-base", "all-minilm-l6-v2")
+    game = Game(members=("a",), nonmembers=("b",), synthetic=("c",))
+    with pytest.raises(ConfigError):
+        linkage(game, {}, generator="hash", embedders=[HashEmbedder()])
+
+
+def test_without_pairs_there_is_no_finding_and_a_wrong_row_is_refused() -> None:
+    game = Game(members=("a",), nonmembers=("b",), synthetic=("c",))
+    assert linkage(game, {}, generator="") == ()
+    with pytest.raises(DataError, match="rows count from 0"):
+        linkage(game, {0: 1}, generator="")
+
+
+def test_pairs_are_read_from_the_ledger_of_a_run(tmp_path: Path) -> None:
+    variants = [
+        PrivateVariant(variant_id=f"{name}/first.0", record_id=name, text=f"text of {name}")
+        for name in ("a", "b/c", "d")
+    ]
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        released = ledger.release("texts", NonPrivateTexts(reason="rewrites"), variants)
+    assert isinstance(released, tuple)
+    texts: list[SyntheticText] = list(released)
+    pairs = pair_rows(read_seeds(path), [text.text_id for text in texts], ["d", "a", "b/c"])
+    assert {texts[i].text: ["d", "a", "b/c"][j] for i, j in pairs.items()} == {
+        "text of d": "d", "text of a": "a", "text of b/c": "b/c",
+    }  # fmt: skip
+    assert len(pair_rows(read_seeds(path), [text.text_id for text in texts], ["a"])) == 1
+
+
+def test_texts_from_noisy_keys_have_no_seeds(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        candidate = Candidate(variant_id="seed-0/first.0", record_id="seed-0", text="t", labels={})
+        ledger.release("texts", PaidTexts(reason="from keys"), [candidate])
+    assert read_seeds(path) == {}
