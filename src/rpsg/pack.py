@@ -26,7 +26,8 @@ def pack_release(folder: Path) -> Path:
     """Writes `rpsg-<run id>.zip` into the run folder: the same release gives the same bytes.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or its card does not hold.
+        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or its
+            card does not hold.
     """
     run = RunDir.open(folder)
     check_publishable(run)

@@ -85,6 +85,12 @@ def test_private_is_green_only_where_all_holds(
     assert all(answer.tone != "good" for answer in outside)
 
 
+def test_a_run_with_canaries_is_not_for_release() -> None:
+    planted = card()
+    planted["inputs"]["contains_canaries"] = True
+    assert answers.answer_private(planted, audit(NO_LEAK)).tone == "bad"
+
+
 def test_private_shows_the_strongest_attack_and_its_control() -> None:
     found = audit(NO_LEAK)
     found["findings"].append({**found["findings"][0], "attack": "other", "p_value": 0.01, "value": 0.61})

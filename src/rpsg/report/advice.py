@@ -28,11 +28,18 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
                 command="rpsg plan CONFIG",
             ),
         )
+    if card["inputs"].get("contains_canaries"):
+        return (
+            Step(text="Score what the texts show of the planted records.", command="rpsg canary score"),
+            Step(text="Publish a second run, of the data without canaries.", command="rpsg run CONFIG"),
+        )
     steps = []
     if not card["secure_noise"]:
         steps.append(Step(text="Run anew without test noise: these texts are not protected."))
     if audit is None:
-        steps.append(Step(text="Attack the texts before anybody else does.", command=f"rpsg audit {run}"))
+        others = " --nonmembers FILE" if card["inputs"]["guarantee"] == "end-to-end" else ""
+        command = f"rpsg audit {run}{others}"
+        steps.append(Step(text="Attack the texts before anybody else does.", command=command))
     elif audit["verdict"] != NO_LEAK:
         steps.append(Step(text="Audit with more records: this one could not have found a leak."))
     steps.append(_reading(card, run))

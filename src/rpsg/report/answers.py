@@ -81,6 +81,8 @@ def _judge_private(card: Card, audit: Audit | None) -> tuple[str, Tone, str]:
         return "Leak found", "bad", "The audit found a leak. Do not release these texts."
     if not card["secure_noise"]:
         return "Not private", "bad", "The run used fixed test noise, which anybody can subtract."
+    if card["inputs"].get("contains_canaries"):
+        return "Not for release", "bad", "Made-up records were planted in the data, for an audit."
     if not holds_end_to_end(card):
         return (
             "No guarantee for the texts",

@@ -29,6 +29,7 @@ class Inputs(TypedDict):
     delta: float
     data_flow: list[Flow]
     public_inputs: str
+    contains_canaries: NotRequired[bool]
 
 
 class Figure(TypedDict):
