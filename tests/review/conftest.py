@@ -25,6 +25,7 @@ def hostile(finished: Path, tmp_path: Path) -> Path:
     return spoiled_copy(finished, tmp_path, hostile=True)
 
 
-@pytest.fixture(scope="session")
+# No longer than a module: while it runs, no other test of the process may start an event loop.
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     yield from open_browser()
