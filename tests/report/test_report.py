@@ -85,6 +85,20 @@ def test_private_is_green_only_where_all_holds(
     assert all(answer.tone != "good" for answer in outside)
 
 
+def test_the_report_shows_an_audit(run_folder: Path) -> None:
+    found = audit(FEW)
+    found["findings"].append({**found["findings"][0], "attack": "quiet_one", "decides": False, "value": None})
+    found["reasons"], found["notes"] = ["12 members; 100 are the least"], ["a note <b>"]
+    (run_folder / "private/audit").mkdir()
+    (run_folder / "private/audit/audit.json").write_text(json.dumps(found))
+    write_reports(run_folder)
+    page = (run_folder / "private/report.html").read_text()
+    assert "Verdict: inconclusive: too few records." in page and "12 members; 100 are the least" in page
+    assert page.index("ngram model") < page.index("1 more figures, which do not decide")
+    assert page.index("1 more figures, which do not decide") < page.index("quiet one")
+    assert "a note &lt;b&gt;" in page and "had too few to find a leak" in page
+
+
 def test_a_run_with_canaries_is_not_for_release() -> None:
     planted = card()
     planted["inputs"]["contains_canaries"] = True

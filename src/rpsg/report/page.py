@@ -221,11 +221,19 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.filters.update(
-        show=answers.show, words=answers.words, epsilon=answers.show_up, reveal=reveal, interval=_interval
+        show=answers.show,
+        cell=_cell,
+        words=answers.words,
+        epsilon=answers.show_up,
+        reveal=reveal,
+        interval=_interval,
     )
-    found.tests["placed"] = lambda score: answers.place_of(score) is not None
     found.globals["place_of"] = answers.place_of
     return found
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else answers.show(value)
 
 
 def _interval(item: Mapping[str, float | None]) -> str:
