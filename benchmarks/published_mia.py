@@ -2,6 +2,7 @@
 
 PubMed abstracts of benchmarks/data: 200 members, 200 non-members, 600 public. Three releases: a copy of the
 members, so that membership is as visible as it can be; six of ten words of each member; 150 other abstracts.
+The script's model sees the release 3 to 5 times; the last case is a model that has learnt it by heart.
 
     python benchmarks/published_mia.py
 """
@@ -34,7 +35,8 @@ def main() -> None:
         ],
         "other texts": [record.text for record in read_corpus(sample_path("pubmed_test.jsonl")).records],
     }
-    for name, release in releases.items():
+    cases = [(name, release, 4) for name, release in releases.items()]
+    for name, release, n_epochs in [*cases, ("a copy of the members, seen 100 times", members, 100)]:
         game = Game(
             members=tuple(members),
             nonmembers=tuple(texts[N : 2 * N]),
@@ -42,7 +44,7 @@ def main() -> None:
             public=tuple(texts[2 * N :]),
         )
         began = time.process_time()
-        findings = published(game, n_copies=N_COPIES, settings=SETTINGS)
+        findings = published(game, n_copies=N_COPIES, n_epochs=n_epochs, settings=SETTINGS)
         seconds = time.process_time() - began
         print(f"\nrelease: {name} ({seconds:.0f} processor seconds, {platform.machine()})", flush=True)
         for found in findings:

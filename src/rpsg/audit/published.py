@@ -48,14 +48,15 @@ class _File:
 
 
 def published(
-    game: Game, *, n_copies: int = 10, settings: SurrogateSettings | None = None
+    game: Game, *, n_copies: int = 10, n_epochs: int = 4, settings: SurrogateSettings | None = None
 ) -> tuple[Finding, ...]:
     """Computes the published scores of a file of members and of a file of non-members.
 
     Args:
         game: at least 20 members, non-members, released and public texts.
         n_copies: perturbed copies of each text (the script makes about 50).
-        settings: size and training of the masked model.
+        n_epochs: how often the model sees each released text (the paper: 3 to 5).
+        settings: size of the masked model and its training on public texts.
 
     Returns:
         Of each of the three scores, as in the script and with one loss: the value on the file of members,
@@ -74,7 +75,11 @@ def published(
     streams = Streams(game.seed)
     seed = streams.key("published", "model") % 2**31
     model = MaskedModel.train(
-        game.public, game.synthetic, seed=seed, settings=settings or SurrogateSettings()
+        game.public,
+        game.synthetic,
+        seed=seed,
+        settings=settings or SurrogateSettings(),
+        n_epochs=n_epochs,
     )
     files = [
         _score(texts, model, n_copies, streams.get("published", side))
