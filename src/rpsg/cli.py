@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import audit, budget, canary, card, models, public, runs
+from rpsg.commands import audit, budget, canary, card, models, public, release, report, review, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -44,6 +44,11 @@ app.command()(audit.audit)
 app.command()(runs.runs)
 app.command()(runs.status)
 app.command()(runs.purge)
+app.command()(report.report)
+app.command()(report.compare)
+app.command()(review.review)
+app.command()(release.release)
+app.command()(release.push)
 
 
 @app.command()
@@ -280,7 +285,8 @@ def _execute(config: "RunConfig", *, offline: bool, quiet: bool, as_json: bool) 
             err=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    print_result(result, quiet=quiet, as_json=as_json)
+    told = report.finish(result.folder)
+    print_result(result, quiet=quiet, as_json=as_json, more=told)
 
 
 def _show_bug(error: Exception) -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 from rpsg.config import RunConfig
+from rpsg.data_card import render_data_card
 from rpsg.endpoints import find_endpoint
+from rpsg.errors import RunDirError
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
-from rpsg.privacy.card_model import CardInputs, DataFlow
+from rpsg.privacy.card_model import Card, CardInputs, DataFlow
 from rpsg.result import RunResult
+from rpsg.rundir import RunDir
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
@@ -50,23 +53,7 @@ def publish(
     )
     session.ledger.attest(inputs.model_dump(mode="json"))
     card = build_card(inputs, session.ledger.lines())
-    table = to_table(texts, corpus.label_columns)
-
-    def write_all(target: Path) -> None:
-        for suffix in config.output.formats:
-            write_rows(table, target / f"synthetic.{suffix}")
-
-    folder.write_release(
-        texts,
-        write_rows=write_all,
-        documents={
-            "privacy_card.json": card_file.to_json(card),
-            "privacy_card.md": card_file.render_markdown(card),
-            "README.md": _data_card(
-                config, corpus, texts, writer=session.models.writer.name, statement=card.statement
-            ),
-        },
-    )
+    write_release(folder, config, card, texts, corpus.label_columns)
     folder.write_private(
         "rejected",
         (
@@ -91,6 +78,53 @@ def publish(
     )
     folder.log("done", result.summary())
     return result
+
+
+def write_release(
+    folder: RunDir,
+    config: RunConfig,
+    card: Card,
+    texts: Sequence[SyntheticText],
+    label_columns: Sequence[str],
+) -> None:
+    """Writes `release/` in one step: texts, privacy card, data card.
+
+    Raises:
+        PrivateDataError: a text is not a released text.
+    """
+    table = to_table(texts, label_columns)
+    files = [f"synthetic.{suffix}" for suffix in config.output.formats]
+
+    def write_all(target: Path) -> None:
+        for name in files:
+            write_rows(table, target / name)
+
+    folder.write_release(
+        texts,
+        write_rows=write_all,
+        documents={
+            "privacy_card.json": card_file.to_json(card),
+            "privacy_card.md": card_file.render_markdown(card),
+            "README.md": render_data_card(
+                card,
+                n_texts=len(texts),
+                files=files,
+                languages=config.models.languages,
+                has_labels=bool(label_columns),
+            ),
+        },
+    )
+
+
+def check_publishable(run: RunDir) -> None:
+    """Refuses to let a run's texts leave the machine where they must not.
+
+    Raises:
+        RunDirError: the run is not finished, or canaries were planted in its private texts.
+    """
+    if not run.is_done("released") or not run.release.is_dir():
+        raise RunDirError(f"{run.root} is not finished; finish it with: rpsg resume {run.root}")
+    run.check_publishable()
 
 
 def data_flows(session: Session) -> list[DataFlow]:
@@ -134,19 +168,3 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
         f"{n_missing} of {sizes.n_wanted} texts are missing after {session.config.refine.refill_rounds} "
         f"refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
     ]
-
-
-def _data_card(
-    config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
-) -> str:
-    columns = "id, text" + (" and the labels that were asked for" if corpus.label_columns else "")
-    writer = card_file.escape(writer)
-    files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
-    return (
-        f"# Synthetic texts\n\n**{statement}**\n\n"
-        f"{len(texts)} texts written by a language model (`{writer}`), none by a person. "
-        f"Files: {files}; columns: {columns}. Ids are random and row order is shuffled.\n\n"
-        "What they state as fact is invented or distorted: use them to develop and test software and "
-        "methods, not to learn about any person. privacy_card.md says what protects the private texts "
-        "they were made from, and what does not.\n"
-    )

@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rpsg.config import RunConfig
 from rpsg.endpoints import CallingConfig
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.types import SyntheticText
+
+if TYPE_CHECKING:
+    from rpsg.types import FloatArray
 
 
 class RunDir:
@@ -252,6 +255,24 @@ class RunDir:
         """Writes rows as JSON lines to `private/<name>.jsonl`."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(self.private / f"{name}.jsonl", text)
+
+    def write_vectors(self, vectors: Mapping[str, "FloatArray"], *, ids: Sequence[str]) -> None:
+        """Keeps embeddings for the map of the private report, in `private/scores/vectors.npz`.
+
+        Args:
+            vectors: of real, held-out and synthetic texts, shape (n, d) each.
+            ids: of the synthetic texts, in order.
+        """
+        import numpy as np
+
+        path = self.private / "scores" / "vectors.npz"
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        with part.open("wb") as file:
+            # Half precision moves no point by a visible amount.
+            halves = {name: array.astype(np.float16) for name, array in vectors.items()}
+            np.savez(file, allow_pickle=False, ids=np.array(ids, str), **halves)
+        part.replace(path)
 
     def write_release(
         self,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rpsg.commands.options import Json, Quiet
+from rpsg.commands.report import finish
 from rpsg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def audit(
     from rpsg.registry import embedder as load_embedder
     from rpsg.types import Progress
 
-    chosen = sources or []
+    chosen, audited = sources or [], None
     if selftest:
         _self_test(chosen, text_column, seed, with_models=language_models, quiet=quiet, as_json=as_json)
         return
@@ -104,10 +105,10 @@ def audit(
             )
             found = auditing.audit_files(files, folder, settings=settings, seed=seed, on_progress=tell)
         else:
-            run_folder = _only(chosen)
-            folder = run_folder / "private" / "audit"
+            audited = _only(chosen)
+            folder = audited / "private" / "audit"
             found = auditing.audit_run(
-                run_folder,
+                audited,
                 nonmembers=nonmembers,
                 canaries=canaries,
                 settings=settings,
@@ -115,6 +116,11 @@ def audit(
                 on_progress=tell,
             )
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
+    if audited is not None:
+        # The report says what the audit found.
+        told = finish(audited)
+        if not (quiet or as_json):
+            typer.echo("\n".join(told))
     if found.verdict.word == LEAK:
         raise typer.Exit(EXIT_LEAK)
 

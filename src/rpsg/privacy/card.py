@@ -5,17 +5,18 @@ the second from the first, so a card can be checked by building it again.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rpsg.errors import PrivacyError
 from rpsg.privacy.accounting import Figure, compose, round_up
-from rpsg.privacy.card_model import Card, CardChoice, CardFigure, CardInputs, CardLine
+from rpsg.privacy.card_model import Card, CardChoice, CardFigure, CardInputs, CardLine, Reviewed
 from rpsg.privacy.card_words import (
     attacker_in_words,
     canaries_in_words,
     cost_in_words,
     noise_in_words,
     outside_in_words,
+    reviewed_statement,
     statement,
 )
 from rpsg.privacy.choice import permute_and_flip_best
@@ -42,6 +43,11 @@ _NOT_COVERED = {
     ),
     "end-to-end": ("public inputs that a person chose after looking at the private texts",),
 }
+_REVIEW: Mapping[Reviewed, tuple[str, ...]] = {
+    "no": (),
+    "public": ("what the person who took texts out knew of the private ones; none was on screen",),
+    "private": ("which texts a person took out after reading private ones",),
+}
 _NEVER_COVERED = (
     "what the public models learnt in their own training",
     "figures and files in the private part of the run folder",
@@ -65,20 +71,23 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
     """
     _check_lines(inputs, lines)
     secure = all(line.secure_noise for line in lines)
-    figures = _figures(inputs, lines) if inputs.guarantee == "end-to-end" else ()
-    text = statement(
-        guarantee=inputs.guarantee,
-        epsilon=inputs.epsilon,
-        n_candidates=inputs.n_candidates,
-        has_units=inputs.has_units,
-        figures=figures,
-        max_records=inputs.max_records,
-    )
+    finite = inputs.guarantee == "end-to-end"
+    figures = _figures(inputs, lines) if finite else ()
+    if finite and inputs.reviewed == "private":
+        finite, figures, text = False, (), reviewed_statement()
+    else:
+        text = statement(
+            guarantee=inputs.guarantee,
+            epsilon=inputs.epsilon,
+            n_candidates=inputs.n_candidates,
+            has_units=inputs.has_units,
+            figures=figures,
+            max_records=inputs.max_records,
+        )
     if inputs.outside_budget:
         text += outside_in_words(inputs.outside_budget)
     if inputs.contains_canaries:
         text += canaries_in_words()
-    finite = inputs.guarantee == "end-to-end"
     return Card(
         statement=text if secure else f"Not private: this run used fixed test noise. {text}",
         inputs=inputs,
@@ -93,7 +102,7 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
         figures=figures,
         attacker=attacker_in_words(inputs, figures, [event for line in lines for event in line.events]),
         releases=tuple(_card_line(line, inputs) for line in lines),
-        not_covered=(*_NOT_COVERED[inputs.guarantee], *_NEVER_COVERED),
+        not_covered=(*_NOT_COVERED[inputs.guarantee], *_REVIEW[inputs.reviewed], *_NEVER_COVERED),
     )
 
 

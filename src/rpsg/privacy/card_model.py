@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from rpsg.types import Trust
 
 CardGuarantee = Literal["none", "selection", "end-to-end"]
+# Whether a person chose among the texts, and whether private texts had been on that person's screen.
+Reviewed = Literal["no", "public", "private"]
 
 
 class _Part(BaseModel):
@@ -48,6 +50,7 @@ class CardInputs(_Part):
         outside_budget: runs on these data, this one included, that no data budget covers; None where the
             data have no budget.
         public_inputs: where topics come from, with a checksum (`end-to-end`).
+        reviewed: whether decisions of a person took texts out, and what that person had seen.
         contains_canaries: whether the operator planted made-up records in the data, for an audit; such a run
             is not published.
     """
@@ -63,6 +66,7 @@ class CardInputs(_Part):
     data_flow: tuple[DataFlow, ...]
     outside_budget: int | None = Field(None, ge=0)
     public_inputs: str = ""
+    reviewed: Reviewed = "no"
     contains_canaries: bool = False
 
 

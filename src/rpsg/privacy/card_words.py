@@ -74,6 +74,14 @@ def statement(
     raise ConfigError(f"there is no statement for guarantee {guarantee!r} with epsilon {epsilon}")
 
 
+def reviewed_statement() -> str:
+    """Returns the statement of an end-to-end run whose texts were chosen by a person who saw private ones."""
+    return (
+        "No end-to-end differential privacy. The texts were written from noisy counts, but a person who saw "
+        "private texts then chose which of them are released. Nothing bounds what that choice reveals."
+    )
+
+
 def outside_in_words(n_runs: int) -> str:
     """Says that runs were not charged to the budget of their data."""
     return f" Outside the data budget: {n_runs} run(s) on these data were not charged to it."
