@@ -14,7 +14,9 @@ from rpsg.errors import ConfigError
 from rpsg.judging import judge
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_trust
-from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
+from rpsg.methods import find_method
+from rpsg.plan import Plan, PlannedLine, make_plan, plan_ledger, split_pool
+from rpsg.plan_calls import PlannedCalls, plan_calls, price_tasks
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
 from rpsg.privacy import budget
@@ -23,7 +25,6 @@ from rpsg.privacy.card_words import noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
-from rpsg.rng import Streams
 from rpsg.rundir import RunDir, new_run_folder
 from rpsg.session import open_session
 from rpsg.stages.variants import Source
@@ -63,9 +64,12 @@ def run(
     config = with_folder(config)
     check_trust(config)
     check_keys(config)
+    method = find_method(config)
+    if method is not None:
+        return method.run(config, corpus, on_progress=on_progress, noise=noise)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split_pool(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
         budget.refuse_uncharged(corpus)
@@ -131,14 +135,29 @@ def load_corpus(config: RunConfig) -> PrivateCorpus:
 
 def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]:
     """Lists the ledger of a run in advance; spends nothing."""
+    method = find_method(config)
+    if method is not None:
+        return method.plan_releases(config, corpus)
     if config.guarantee == "end-to-end":
         return plan_paid_ledger(config, has_labels=bool(corpus.label_columns))
     return plan_ledger(config, plan(config, corpus))
 
 
+def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
+    """Estimates a run's calls of language models; spends nothing.
+
+    Raises:
+        ConfigError: the price table cannot be read, or a model's endpoint is unknown.
+    """
+    sizes, method = plan(config, corpus), find_method(config)
+    if method is not None:
+        return price_tasks(method.plan_tasks(config, corpus), config)
+    return plan_calls(config, corpus, sizes)
+
+
 def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
     """Says what the data mean for a plan; read from the data, for the operator only."""
-    if config.guarantee == "end-to-end" and corpus.has_units:
+    if config.guarantee == "end-to-end" and corpus.has_units and find_method(config) is None:
         return [describe_capping(config, corpus)]
     return []
 
@@ -146,9 +165,12 @@ def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     """Computes the sizes of a run; spends nothing."""
     check_trust(config)
+    method = find_method(config)
+    if method is not None:
+        return method.plan(config, corpus)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split_pool(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -162,6 +184,9 @@ def with_folder(config: RunConfig) -> RunConfig:
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
+    method = find_method(config)
+    if method is not None:
+        return method.statement_of(config, corpus)
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
         return promise(
@@ -170,6 +195,7 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
             planned.events(),
             has_units=corpus.has_units,
             outside_budget=config.outside_budget,
+            method=config.method,
         )
     text = statement(
         guarantee=config.guarantee,
@@ -180,11 +206,6 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     if config.epsilon is None:
         return text
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
-
-
-def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
-    key = Streams(config.seed).key("calibration").to_bytes(8)
-    return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
 
 def _unserved(sources: dict[str, Source], served: set[str], missing: int) -> dict[str, Source]:

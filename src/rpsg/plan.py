@@ -3,11 +3,14 @@
 import math
 from dataclasses import dataclass
 
+from rpsg import data
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, DataError
 from rpsg.privacy.accounting import calibrate_gaussian, gaussian_epsilon, round_up
 from rpsg.privacy.choice import permute_and_flip_best
 from rpsg.privacy.mechanisms import GaussianSum
+from rpsg.rng import Streams
+from rpsg.types import PrivateCorpus
 
 CALIBRATION_SHARE = 0.2
 CALIBRATION_MAX = 500
@@ -55,6 +58,12 @@ class PlannedLine:
     cost: str
     signal: str
     warning: str = ""
+
+
+def split_pool(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that may be seeds, and those held out to set filters and to compare with."""
+    key = Streams(config.seed).key("calibration").to_bytes(8)
+    return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
 
 def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:

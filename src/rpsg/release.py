@@ -37,6 +37,7 @@ def publish(
     config, folder = session.config, session.folder
     inputs = CardInputs(
         run_id=folder.run_id,
+        method=config.method,
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         delta=config.delta,
@@ -57,6 +58,8 @@ def publish(
 
     folder.write_release(
         texts,
+        # Whoever shares this machine may read a release, but not copies of private texts.
+        mode=0o700 if config.method == "copy" else 0o755,
         write_rows=write_all,
         documents={
             "privacy_card.json": card_file.to_json(card),
@@ -100,12 +103,19 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.guarantee == "end-to-end":
         reads = "noisy histograms of topics, phrases, labels, tones and lengths, and texts written from them"
         judges, finds = "private texts", "written texts"
+    if config.method == "copy":
+        reads = finds = judges = ""
+        embeds = "private texts" if config.evaluate.enabled else ""
+    if config.method == "augpe":
+        reads = "public prompts, and texts written from them that the votes kept"
+        finds, judges = "written texts", ""
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.
         embeds = embeds if config.evaluate.enabled else "written texts"
+    abstract = config.models.abstract
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
-        ("summarise", "private texts", models.summariser, config.models.abstract),
+        ("summarise", "private texts" if config.method == "rpsg" else "", models.summariser, abstract),
         ("write", reads, models.writer, config.models.write),
         ("embed", embeds, models.embedder, config.models.embed),
         ("sentiment", judges, models.sentiment, config.models.sentiment),
@@ -138,6 +148,8 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
 def _data_card(
     config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
 ) -> str:
+    if config.method == "copy":
+        return f"# Never publish this folder\n\n**{statement}**\n"
     columns = "id, text" + (" and the labels that were asked for" if corpus.label_columns else "")
     writer = card_file.escape(writer)
     files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)

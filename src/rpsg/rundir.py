@@ -217,6 +217,7 @@ class RunDir:
         *,
         write_rows: Callable[[Path], None],
         documents: Mapping[str, str],
+        mode: int = 0o755,
     ) -> None:
         """Writes `release/` in one step: the folder appears whole or not at all.
 
@@ -224,6 +225,7 @@ class RunDir:
             rows: the released texts; anything else is refused.
             write_rows: writes the data files into the given folder.
             documents: file name to content.
+            mode: who may open the folder.
 
         Raises:
             PrivateDataError: a row is not a released text.
@@ -232,7 +234,7 @@ class RunDir:
             raise PrivateDataError("release/ takes released texts only; pass them through Ledger.release")
         self.root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".release-", dir=self.root))
-        staging.chmod(0o755)
+        staging.chmod(mode)
         try:
             write_rows(staging)
             for name, content in documents.items():

@@ -1,7 +1,8 @@
 """Prompts as text files, and a summariser made of a text model and a prompt.
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
-`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
+`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
+method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them.
 A last `[assistant]` turn is the beginning of the reply.
 """
 
@@ -18,7 +19,7 @@ from rpsg.rng import Streams
 from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
+PromptName = Literal["abstract", "write", "rewrite", "public", "keys", "random", "fill"]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 # A chat model's words to a token, and the part of its context that a source text may fill.
