@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rpsg.endpoints import CallingConfig, Count, EndpointConfig, Section
 from rpsg.errors import ConfigError
-from rpsg.method_config import AugpeConfig, MethodName, objection, with_defaults
+from rpsg.method_config import AugpeConfig, DpsgdConfig, MethodName, objection, with_defaults
 from rpsg.types import Guarantee
 from rpsg.yaml_file import read_yaml
 
@@ -204,6 +204,7 @@ class RunConfig(Section):
     keys: KeysConfig = KeysConfig()
     vote: VoteConfig = VoteConfig()
     augpe: AugpeConfig = AugpeConfig()
+    dpsgd: DpsgdConfig = DpsgdConfig()
     refine: RefineConfig = RefineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     output: OutputConfig = OutputConfig()

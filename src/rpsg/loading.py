@@ -126,6 +126,16 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
     )
 
 
+def load_writer(config: RunConfig, store: CallStore, on_progress: OnProgress, name: str) -> StagedTextModel:
+    """Loads a model in this process that writes in place of the configuration's: one that a run has trained.
+
+    Raises:
+        ModelUnavailable: its files are not there.
+    """
+    loader = _Loader(config, store, on_progress)
+    return loader.keep(loader.load(name), "write")
+
+
 @dataclass(slots=True)
 class _Loader:
     config: RunConfig

@@ -8,14 +8,18 @@ from pydantic import Field
 from rpsg.endpoints import Count, Section
 from rpsg.types import Guarantee
 
-MethodName = Literal["rpsg", "augpe", "public", "copy"]
+MethodName = Literal["rpsg", "augpe", "dpsgd", "public", "copy"]
 # The first is what a run gets that names none.
 GUARANTEES: Mapping[MethodName, tuple[Guarantee, ...]] = {
     "rpsg": ("selection", "none", "end-to-end"),
     "augpe": ("end-to-end", "none"),
+    "dpsgd": ("end-to-end",),
     "public": ("end-to-end",),
     "copy": ("none",),
 }
+
+
+_READ_PRIVATE = ("augpe", "dpsgd")
 
 
 class AugpeConfig(Section):
@@ -36,6 +40,26 @@ class AugpeConfig(Section):
         0, description="votes go to the mean of a candidate and so many variations of it"
     )
     threshold: Annotated[float, Field(ge=0)] = Field(0.0, description="noisy counts below it are 0")
+    class_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="of the budget, for the number of private texts of each class"
+    )
+
+
+class DpsgdConfig(Section):
+    """DP-SGD (Yue et al. 2023): the writing model is fine-tuned on the private texts, with noise."""
+
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.06, description="chance of each person to be in a step's sample"
+    )
+    steps: Count = Field(25, description="of the training; fixed in advance, the budget is solved for all")
+    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="longest gradient of one person")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(5e-3, description="of Adam")
+    rank: Count = Field(4, description="of what is added to the attention's weights (LoRA)")
+    layers: Count = Field(8, description="of the model, from the last, that are trained")
+    max_tokens: Count = Field(160, description="of a private text; what is longer is cut there, and counted")
+    oversample: Annotated[float, Field(ge=1, le=10)] = Field(
+        1.5, description="written for each text wanted; filters drop some"
+    )
     class_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="of the budget, for the number of private texts of each class"
     )
@@ -70,11 +94,11 @@ def objection(
         return f"method: {method} can be run with guarantee: {' or '.join(allowed)} (given: {guarantee})"
     if method == "public" and epsilon != 0:
         return f"method: public reads no private text, so its epsilon is 0 (given: {epsilon:g})"
-    if method == "augpe" and epsilon == 0:
-        return "method: augpe votes with private texts; for public prompts alone use method: public"
-    if method == "augpe" and labels and not declared:
+    if method in _READ_PRIVATE and epsilon == 0:
+        return f"method: {method} reads private texts; for public prompts alone use method: public"
+    if method in _READ_PRIVATE and labels and not declared:
         return (
-            "method: augpe writes texts of each label, so it needs their public values: set "
-            f"data.label_values for {', '.join(labels)}, for example data.label_values.{labels[0]}=[...]"
+            f"method: {method} writes texts of each label, so it needs their public values: name those of "
+            f"{', '.join(labels)} in the configuration file, under data.label_values"
         )
     return None

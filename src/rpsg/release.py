@@ -109,6 +109,13 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.method == "augpe":
         reads = "public prompts, and texts written from them that the votes kept"
         finds, judges = "written texts", ""
+    if config.method == "dpsgd":
+        reads, finds, judges = (
+            "private texts, to be trained on; then control codes of labels",
+            "written texts",
+            "",
+        )
+        embeds = embeds if config.evaluate.enabled else ""
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.

@@ -35,6 +35,7 @@ class RunDir:
         self.ledger = self.private / "ledger.sqlite"
         self.calls = self.private / "calls.sqlite"
         self.config = self.private / "config.yaml"
+        self.model = self.private / "model"
         self.manifest = root / "manifest.json"
 
     # --- creation ------------------------------------------------------------------------------
@@ -248,11 +249,16 @@ class RunDir:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file or nothing; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file or nothing: temporary name, fsync, rename."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if "private" in path.parts else 0o644)

@@ -15,7 +15,8 @@ from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, PrivateDataError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
 from rpsg.methods.augpe_api import mask_words
-from rpsg.methods.augpe_plan import AugpePlan, share_out, solve, survivors_of
+from rpsg.methods.augpe_plan import AugpePlan, solve, survivors_of
+from rpsg.methods.common import share_out
 from rpsg.pipeline import plan_releases, plan_tasks, run, statement_of
 from rpsg.privacy.accounting import compose, gaussian_epsilon
 from rpsg.privacy.budget import Budget
@@ -272,7 +273,7 @@ def test_prompts_that_are_missing_are_said_before_anything_is_begun(
 
 
 def test_undeclared_labels_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"set data\.label_values for topic"):
+    with pytest.raises(ConfigError, match=r"those of topic .* under data\.label_values"):
         config(Path("x"), data={"path": "unused", "label_columns": ["topic"]})
 
 

@@ -2,7 +2,8 @@
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
 `[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
-method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them.
+method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, the
+method `dpsgd` `control.txt`.
 A last `[assistant]` turn is the beginning of the reply.
 """
 
@@ -19,7 +20,7 @@ from rpsg.rng import Streams
 from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public", "keys", "random", "fill"]
+PromptName = Literal["abstract", "write", "rewrite", "public", "keys", "random", "fill", "control"]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 # A chat model's words to a token, and the part of its context that a source text may fill.

@@ -16,7 +16,11 @@ from rpsg.privacy.noise import NoiseSource
 from rpsg.result import RunResult
 from rpsg.types import PrivateCorpus, Progress
 
-_HOMES: Mapping[MethodName, str] = {"augpe": "rpsg.methods.augpe", "copy": "rpsg.methods.copying"}
+_HOMES: Mapping[MethodName, str] = {
+    "augpe": "rpsg.methods.augpe",
+    "dpsgd": "rpsg.methods.dpsgd",
+    "copy": "rpsg.methods.copying",
+}
 
 
 class Method(Protocol):

@@ -8,34 +8,25 @@ un-noised votes to its log; here both go through the ledger, and nothing else is
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from rpsg import data
 from rpsg.config import RunConfig
-from rpsg.end_to_end import judge_by_halves, refine_ranked, release_paid, settle
+from rpsg.end_to_end import judge_by_halves, refine_ranked
 from rpsg.llm.prompting import PromptName, load_lines
+from rpsg.methods import common
 from rpsg.methods.augpe_api import check_prompts, write_random, write_variations
-from rpsg.methods.augpe_plan import AugpePlan, plan_lines, share_out, solve, survivors_of
+from rpsg.methods.augpe_plan import AugpePlan, plan_lines, solve, survivors_of
 from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import PlannedCalls, plan_task, prompt_tokens, reply_tokens
-from rpsg.privacy import budget
-from rpsg.privacy.card import promise
-from rpsg.privacy.card_words import statement
-from rpsg.privacy.mechanisms import GaussianSum, PrivateRows
+from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import NoiseSource
-from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
 from rpsg.release import publish
 from rpsg.result import RunResult
-from rpsg.rundir import RunDir
 from rpsg.session import Session, open_session
-from rpsg.stages.keys import declared_labels
 from rpsg.stages.vote import cast_votes, class_name, floor_diversity
 from rpsg.text import MIN_WORDS, flaw_of
-from rpsg.types import Candidate, FloatArray, Labels, PrivateCorpus, PrivateVariant, Progress, SyntheticText
+from rpsg.types import Candidate, FloatArray, PrivateCorpus, Progress
 
 _CHOSEN = "written from public prompts and chosen by votes"
 
@@ -50,61 +41,25 @@ def run(
     """Evolves texts from public prompts by the votes of private ones; see `pipeline.run`."""
     planned = solve(config, corpus)
     check_prompts(config)
-    if config.guarantee == "none" and not config.outside_budget:
-        budget.refuse_uncharged(corpus)
-    folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
+    folder = common.begin(config, corpus)
     with open_session(config, folder, on_progress, noise=noise) as session:
-        notes = _charge(session, corpus, planned)
+        notes = common.charge(session, corpus, planned.events())
         session.public_inputs = _public_inputs(config)
-        sizes = _count_classes(session, corpus, planned)
+        sizes = common.count_classes(session, corpus, planned.labels, planned.classes, n=planned.n)
         ranked = _evolve(session, corpus, planned, sizes)
         survivors = ranked[: planned.n]
         accepted = refine_ranked(session, ranked, lambda n, name: _more(session, survivors, n, name))
-        texts = _release(session, accepted)
-        result = publish(session, corpus, _sizes(planned.n), texts, notes=notes)
+        texts = common.release(session, accepted, reason=_CHOSEN)
+        result = publish(session, corpus, common.sizes_of(planned.n), texts, notes=notes)
         return judge_by_halves(session, corpus, result)
-
-
-def _charge(session: Session, corpus: PrivateCorpus, planned: AugpePlan) -> list[str]:
-    if session.config.guarantee == "none":
-        session.n_outside = budget.note_outside(corpus, session.folder.run_id)
-        return []
-    return settle(session, corpus, planned.events())
 
 
 def _public_inputs(config: RunConfig) -> str:
     roles, keywords = (load_lines(config.write.prompt, f"{name}.txt") for name in ("roles", "keywords"))
-    declared = ", ".join(
-        f"{name} ({len(values)})" for name, values in sorted(config.data.label_values.items())
-    )
-    labels = f"; label values declared: {declared}" if declared else ""
-    return f"prompts with {len(roles)} roles and {len(keywords)} keywords{labels}"
+    return f"prompts with {len(roles)} roles and {len(keywords)} keywords{common.declared_in_words(config)}"
 
 
 # --- reads private text, gives out noisy histograms -------------------------------------------------
-
-
-def _labels_of(session: Session, corpus: PrivateCorpus) -> list[Labels]:
-    values = session.config.data.label_values if corpus.label_columns else {}
-    return [declared_labels(record.labels, values) if values else {} for record in corpus.records]
-
-
-def _count_classes(session: Session, corpus: PrivateCorpus, planned: AugpePlan) -> list[int]:
-    """Returns how many texts each class gets, in proportion to its noisy number of units."""
-    if len(planned.labels) == 1:
-        return [planned.n]
-    place = {class_name(labels): i for i, labels in enumerate(planned.labels)}
-    items = [place[class_name(labels)] for labels in _labels_of(session, corpus)]
-    private_rows = PrivateRows(
-        units=_unit_numbers(corpus), items=np.asarray(items, dtype=np.int64), weights=np.ones(len(items))
-    )
-    counts = _release_sums(session, "classes", planned.classes, private_rows, len(planned.labels))
-    return share_out(planned.n, counts)
-
-
-def _unit_numbers(corpus: PrivateCorpus) -> npt.NDArray[np.int64]:
-    names = {unit: i for i, unit in enumerate(dict.fromkeys(record.unit_id for record in corpus.records))}
-    return np.asarray([names[record.unit_id] for record in corpus.records], dtype=np.int64)
 
 
 def _vote(
@@ -118,7 +73,7 @@ def _vote(
     usable = [i for i, item in enumerate(population) if flaw_of(item.text, min_words=MIN_WORDS) is None]
     private_votes = cast_votes(
         session.embed_records(corpus.records),
-        _labels_of(session, corpus),
+        common.labels_of(session.config, corpus),
         [record.unit_id for record in corpus.records],
         vectors=_look_ahead(session, [population[i] for i in usable], number),
         classes=[class_name(population[i].labels) for i in usable],
@@ -131,19 +86,7 @@ def _vote(
         )
     )
     mechanism = planned.votes[number - 1] if planned.votes else None
-    return _release_sums(session, f"vote {number}", mechanism, private_rows, len(population))
-
-
-def _release_sums(
-    session: Session, label: str, mechanism: GaussianSum | None, private_rows: PrivateRows, n_items: int
-) -> list[float]:
-    if mechanism is None:
-        exact = np.bincount(private_rows.items, weights=private_rows.weights, minlength=n_items).tolist()
-        found = session.ledger.release(label, NonPrivate(reason="exact counts"), exact)
-    else:
-        found = session.ledger.release(label, mechanism, private_rows)
-    session.tell(label, 1, 1)
-    return cast("list[float]", found)
+    return common.release_sums(session, f"vote {number}", mechanism, private_rows, len(population))
 
 
 # --- reads ledger outputs and public inputs only ----------------------------------------------------
@@ -193,30 +136,13 @@ def _more(session: Session, survivors: Sequence[Candidate], n: int, round_name: 
     return write_variations(session, survivors, each, round_name)[:n]
 
 
-def _release(session: Session, accepted: Sequence[Candidate]) -> tuple[SyntheticText, ...]:
-    if session.config.guarantee == "end-to-end":
-        return release_paid(session, accepted, reason=_CHOSEN)
-    chosen = [
-        PrivateVariant(
-            variant_id=item.variant_id, record_id=item.record_id, text=item.text, labels=item.labels
-        )
-        for item in accepted
-    ]
-    released = session.ledger.release("texts", NonPrivateTexts(reason=_CHOSEN), chosen)
-    return cast("tuple[SyntheticText, ...]", released)
-
-
 # --- in advance --------------------------------------------------------------------------------------
-
-
-def _sizes(n: int) -> Plan:
-    return Plan(n_records=0, n_calibration=0, n_pool=0, n_wanted=n, n_seeds=0, filters_on=False)
 
 
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     """Computes sizes; refuses settings whose noise cannot be accounted for and prompts that are missing."""
     check_prompts(config)
-    return _sizes(solve(config, corpus).n)
+    return common.sizes_of(solve(config, corpus).n)
 
 
 def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]:
@@ -242,22 +168,7 @@ def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
-    if config.guarantee == "none":
-        return statement(
-            guarantee="none",
-            epsilon=None,
-            n_candidates=1,
-            has_units=corpus.has_units,
-            method=config.method,
-        )
-    return promise(
-        config.epsilon,
-        config.delta,
-        solve(config, corpus).events(),
-        has_units=corpus.has_units,
-        outside_budget=config.outside_budget,
-        method=config.method,
-    )
+    return common.statement_of(config, corpus, solve(config, corpus).events())
 
 
 def describe(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str]:

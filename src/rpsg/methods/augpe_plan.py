@@ -1,21 +1,17 @@
 """The noise and the sizes of an AUG-PE run, solved in advance from public settings alone."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rpsg.config import RunConfig
-from rpsg.errors import ConfigError
-from rpsg.plan import DEFAULT_SHARE, PlannedLine
+from rpsg.methods.common import classes_of, texts_wanted
+from rpsg.plan import PlannedLine
 from rpsg.privacy.accounting import PlannedRelease, calibrate, compose, round_up
 from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.mechanisms import GaussianSum
-from rpsg.stages.keys import label_choices
 from rpsg.types import Labels, PrivateCorpus
-
-_MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +55,7 @@ def solve(config: RunConfig, corpus: PrivateCorpus) -> AugpePlan:
         PrivacyError: epsilon is so large that the noise falls below what the accounting covers.
     """
     settings = config.augpe
-    n = config.n
-    if n is None:
-        if config.guarantee != "none":
-            raise ConfigError("method: augpe needs n, the number of texts wanted")
-        n = max(1, math.floor(DEFAULT_SHARE * len(corpus)))
-    labels = tuple(label_choices(config.data.label_values if corpus.label_columns else {}))
-    if len(labels) > _MOST_CLASSES:
-        raise ConfigError(
-            f"data.label_values: {len(labels):,} combinations of declared labels, at most {_MOST_CLASSES:,} "
-            "can be voted in; declare fewer values or columns"
-        )
+    n, labels = texts_wanted(config, corpus), classes_of(config, corpus)
     n_candidates = settings.variations * n
     classes, votes = _calibrated(config, len(labels), n_candidates)
     return AugpePlan(
@@ -97,18 +83,6 @@ def _calibrated(
     if n_classes > 1:
         classes = GaussianSum(noise_multiplier=noise["classes"], n_items=n_classes)
     return classes, (vote,) * epochs
-
-
-def share_out(n: int, counts: Sequence[float]) -> list[int]:
-    """Shares `n` texts out among classes in proportion to counts, negative ones as 0 (largest remainders)."""
-    weights = np.clip(np.asarray(counts, dtype=np.float64), 0.0, None)
-    if weights.sum() <= 0:
-        weights = np.ones(len(weights))
-    exact = n * weights / weights.sum()
-    sizes = np.floor(exact).astype(int)
-    order = np.argsort(-(exact - sizes), kind="stable")
-    sizes[order[: n - int(sizes.sum())]] += 1
-    return [int(size) for size in sizes]
 
 
 def survivors_of(
