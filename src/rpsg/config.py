@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rpsg.endpoints import CallingConfig, Count, EndpointConfig, Section
 from rpsg.errors import ConfigError
-from rpsg.method_config import AugpeConfig, DpsgdConfig, MethodName, objection, with_defaults
+from rpsg.method_config import AugpeConfig, DpsgdConfig, MethodName, RuptaConfig, objection, with_defaults
 from rpsg.types import Guarantee
 from rpsg.yaml_file import read_yaml
 
@@ -205,6 +205,7 @@ class RunConfig(Section):
     vote: VoteConfig = VoteConfig()
     augpe: AugpeConfig = AugpeConfig()
     dpsgd: DpsgdConfig = DpsgdConfig()
+    rupta: RuptaConfig = RuptaConfig()
     refine: RefineConfig = RefineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     output: OutputConfig = OutputConfig()

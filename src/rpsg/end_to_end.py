@@ -330,7 +330,7 @@ def refine_ranked(
         usual: a filter by likelihood among synthetic texts.
     """
     wanted = session.config.n or 0
-    refinery = _public_refinery(session)
+    refinery = public_refinery(session)
     accepted: list[Candidate] = []
     waiting = list(ranked)
     for number in range(session.config.refine.refill_rounds + 1):
@@ -374,7 +374,8 @@ def _usual_texts(
     return usual, ()
 
 
-def _public_refinery(session: Session) -> Refinery:
+def public_refinery(session: Session) -> Refinery:
+    """Returns the filters that read synthetic texts and public models only."""
     off = {"enabled": False}
     config = session.config.refine
     public_only = config.model_copy(

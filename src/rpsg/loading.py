@@ -19,6 +19,7 @@ from rpsg.llm.wrappers import (
     StoredTextModel,
     require_local,
 )
+from rpsg.method_config import READS_PRIVATE_TEXT
 from rpsg.types import (
     Content,
     Embedder,
@@ -72,7 +73,9 @@ def check_trust(config: RunConfig) -> None:
     """
     models = config.models
     reads = {"embedding": models.embed, "sentiment": models.sentiment}
-    if config.guarantee != "end-to-end":
+    if config.method in READS_PRIVATE_TEXT:
+        reads |= {f"method {config.method}": models.write}
+    elif config.guarantee != "end-to-end":
         reads |= {"abstraction": models.abstract}
         if not config.allow_remote_abstractions:
             reads |= {"writing from summaries of private text": models.write}

@@ -8,18 +8,21 @@ from pydantic import Field
 from rpsg.endpoints import Count, Section
 from rpsg.types import Guarantee
 
-MethodName = Literal["rpsg", "augpe", "dpsgd", "public", "copy"]
+MethodName = Literal["rpsg", "augpe", "dpsgd", "rupta", "public", "copy"]
 # The first is what a run gets that names none.
 GUARANTEES: Mapping[MethodName, tuple[Guarantee, ...]] = {
     "rpsg": ("selection", "none", "end-to-end"),
     "augpe": ("end-to-end", "none"),
     "dpsgd": ("end-to-end",),
+    "rupta": ("none",),
     "public": ("end-to-end",),
     "copy": ("none",),
 }
 
 
 _READ_PRIVATE = ("augpe", "dpsgd")
+# Their writing model itself reads private text: it must be local, whatever else is allowed.
+READS_PRIVATE_TEXT: tuple[MethodName, ...] = ("dpsgd", "rupta")
 
 
 class AugpeConfig(Section):
@@ -62,6 +65,15 @@ class DpsgdConfig(Section):
     )
     class_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="of the budget, for the number of private texts of each class"
+    )
+
+
+class RuptaConfig(Section):
+    """RUPTA (Yang et al. 2025): private texts are rewritten until nothing in them gives anybody away."""
+
+    rounds: Annotated[int, Field(ge=1, le=20)] = Field(5, description="most rewrites of a text")
+    memory: Annotated[int, Field(ge=0, le=10)] = Field(
+        3, description="earlier rewrites that are shown to the model"
     )
 
 

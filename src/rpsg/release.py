@@ -109,12 +109,12 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.method == "augpe":
         reads = "public prompts, and texts written from them that the votes kept"
         finds, judges = "written texts", ""
+    if config.method == "rupta":
+        reads = "private texts, and rewrites of them"
+        finds, judges = "private and written texts", ""
     if config.method == "dpsgd":
-        reads, finds, judges = (
-            "private texts, to be trained on; then control codes of labels",
-            "written texts",
-            "",
-        )
+        reads = "private texts, to be trained on; then control codes of labels"
+        finds, judges = "written texts", ""
         embeds = embeds if config.evaluate.enabled else ""
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""

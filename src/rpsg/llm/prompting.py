@@ -3,7 +3,7 @@
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
 `[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
 method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, the
-method `dpsgd` `control.txt`.
+method `dpsgd` `control.txt`, the method `rupta` `giveaways.txt`, `generalise.txt` and `restore.txt`.
 A last `[assistant]` turn is the beginning of the reply.
 """
 
@@ -20,7 +20,19 @@ from rpsg.rng import Streams
 from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public", "keys", "random", "fill", "control"]
+PromptName = Literal[
+    "abstract",
+    "write",
+    "rewrite",
+    "public",
+    "keys",
+    "random",
+    "fill",
+    "control",
+    "giveaways",
+    "generalise",
+    "restore",
+]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 # A chat model's words to a token, and the part of its context that a source text may fill.

@@ -19,6 +19,7 @@ from rpsg.types import PrivateCorpus, Progress
 _HOMES: Mapping[MethodName, str] = {
     "augpe": "rpsg.methods.augpe",
     "dpsgd": "rpsg.methods.dpsgd",
+    "rupta": "rpsg.methods.rupta",
     "copy": "rpsg.methods.copying",
 }
 

@@ -13,6 +13,10 @@ _STATEMENTS: Mapping[MethodName, str] = {
         "No differential privacy of any kind. The texts were written from public prompts, and private texts "
         "chose among them by exact votes: no noise was used."
     ),
+    "rupta": (
+        "No differential privacy of any kind. Each output is one private text, rewritten by a language model "
+        "until a second prompt of that model named nothing in it that gives anybody away, or rounds ran out."
+    ),
     "copy": (
         "No protection of any kind: each row is a private text, copied word for word. This is the control "
         "that an audit must catch. Never publish it."
@@ -22,6 +26,11 @@ _NOT_COVERED: Mapping[MethodName, tuple[str, ...]] = {
     "augpe": (
         "what the votes of the private texts reveal of them",
         "how many private texts there are of each label",
+    ),
+    "rupta": (
+        "wording and facts that a rewrite keeps",
+        "what the model that looks for giveaways does not notice",
+        "labels, which are those of the private texts",
     ),
     "copy": ("the private texts themselves, which are in the files",),
 }
