@@ -95,7 +95,9 @@ def run(
     unit_column: Annotated[str | None, typer.Option(help="Column naming the person to protect.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column with the row's id.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Texts wanted.")] = None,
-    method: Annotated[str | None, typer.Option(help="rpsg, augpe, dpsgd, rupta, public or copy.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="rpsg, rpsg-published, augpe, dpsgd, rupta, public or copy.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="small-cpu, paper-reddit or paper-pubmed.")] = None,
     guarantee: Annotated[str | None, typer.Option(help="none, selection or end-to-end.")] = None,
     epsilon: Annotated[str | None, typer.Option(help="Privacy parameter of the choice; default 4.")] = None,

@@ -13,7 +13,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rpsg.endpoints import CallingConfig, Count, EndpointConfig, Section
 from rpsg.errors import ConfigError
-from rpsg.method_config import AugpeConfig, DpsgdConfig, MethodName, RuptaConfig, objection, with_defaults
+from rpsg.method_config import (
+    AugpeConfig,
+    DpsgdConfig,
+    MethodName,
+    PublishedConfig,
+    RuptaConfig,
+    objection,
+    with_defaults,
+)
 from rpsg.types import Guarantee
 from rpsg.yaml_file import read_yaml
 
@@ -203,6 +211,7 @@ class RunConfig(Section):
     write: WriteConfig = WriteConfig()
     keys: KeysConfig = KeysConfig()
     vote: VoteConfig = VoteConfig()
+    published: PublishedConfig = PublishedConfig()
     augpe: AugpeConfig = AugpeConfig()
     dpsgd: DpsgdConfig = DpsgdConfig()
     rupta: RuptaConfig = RuptaConfig()

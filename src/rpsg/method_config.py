@@ -8,10 +8,11 @@ from pydantic import Field
 from rpsg.endpoints import Count, Section
 from rpsg.types import Guarantee
 
-MethodName = Literal["rpsg", "augpe", "dpsgd", "rupta", "public", "copy"]
+MethodName = Literal["rpsg", "rpsg-published", "augpe", "dpsgd", "rupta", "public", "copy"]
 # The first is what a run gets that names none.
 GUARANTEES: Mapping[MethodName, tuple[Guarantee, ...]] = {
     "rpsg": ("selection", "none", "end-to-end"),
+    "rpsg-published": ("none",),
     "augpe": ("end-to-end", "none"),
     "dpsgd": ("end-to-end",),
     "rupta": ("none",),
@@ -65,6 +66,14 @@ class DpsgdConfig(Section):
     )
     class_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="of the budget, for the number of private texts of each class"
+    )
+
+
+class PublishedConfig(Section):
+    """The choice of summaries as the paper's own code makes it (`rpsg-published`)."""
+
+    nominal_epsilon: Annotated[float, Field(gt=0, le=1e3)] = Field(
+        4.0, description="from which the published code computes its noise; nothing holds at this epsilon"
     )
 
 

@@ -4,7 +4,7 @@ The steps are those of "Private Seeds, Public LLMs" (arXiv 2604.07486); docs/met
 done differently and why. Everything is private until `ledger.release` of the texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rpsg import data
@@ -15,6 +15,7 @@ from rpsg.judging import judge
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_trust
 from rpsg.methods import find_method
+from rpsg.methods.published import choose_published
 from rpsg.plan import Plan, PlannedLine, make_plan, plan_ledger, split_pool
 from rpsg.plan_calls import PlannedCalls, plan_calls, price_tasks
 from rpsg.plan_keys import plan_keys
@@ -26,10 +27,11 @@ from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir, new_run_folder
-from rpsg.session import open_session
+from rpsg.session import Session, open_session
 from rpsg.stages.variants import Source
-from rpsg.steps import check_labels, choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
-from rpsg.types import PrivateCorpus, Progress
+from rpsg.steps import check_labels, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
+from rpsg.steps import choose as choose_with_noise
+from rpsg.types import PrivateCorpus, PrivateRecord, Progress
 
 
 def run(
@@ -109,6 +111,13 @@ def run(
         texts = release_texts(session, accepted[: sizes.n_wanted])
         result = publish(session, corpus, sizes, texts, notes=refinery.notes)
         return judge(session, result, real=pool.records, holdout=calibration.records)
+
+
+def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, Source]:
+    """Summarises each seed and chooses one summary: with noise that protects the choice, or as published."""
+    if session.config.method == "rpsg-published":
+        return choose_published(session, seeds, label=label)
+    return choose_with_noise(session, seeds, label=label)
 
 
 def load_corpus(config: RunConfig) -> PrivateCorpus:
@@ -202,6 +211,7 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
         epsilon=config.epsilon,
         n_candidates=config.abstract.n_candidates,
         has_units=corpus.has_units,
+        method=config.method,
     )
     if config.epsilon is None:
         return text

@@ -119,9 +119,11 @@ def plan_ledger(config: RunConfig, sizes: Plan) -> list[PlannedLine]:
 def _plan_choice(config: RunConfig) -> PlannedLine:
     k = config.abstract.n_candidates
     if config.epsilon is None:
-        return PlannedLine(
-            release="choice of summaries", cost="epsilon infinite: no noise", signal=f"always the best of {k}"
-        )
+        signal, cost = f"always the best of {k}", "epsilon infinite: no noise"
+        if config.method == "rpsg-published":
+            signal = f"one of {k}, as the published code chooses"
+            cost = f"epsilon infinite: noise of nominal epsilon {config.published.nominal_epsilon:g}"
+        return PlannedLine(release="choice of summaries", cost=cost, signal=signal)
     best, blind = permute_and_flip_best(config.epsilon, k), 1 / k
     warning = ""
     if k > 1 and best < 1.5 * blind:

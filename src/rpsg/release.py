@@ -17,6 +17,8 @@ from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
 
+_SUMMARISE = ("rpsg", "rpsg-published")
+
 
 class _Named(Protocol):
     @property
@@ -122,7 +124,7 @@ def data_flows(session: Session) -> list[DataFlow]:
         embeds = embeds if config.evaluate.enabled else "written texts"
     abstract = config.models.abstract
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
-        ("summarise", "private texts" if config.method == "rpsg" else "", models.summariser, abstract),
+        ("summarise", "private texts" if config.method in _SUMMARISE else "", models.summariser, abstract),
         ("write", reads, models.writer, config.models.write),
         ("embed", embeds, models.embedder, config.models.embed),
         ("sentiment", judges, models.sentiment, config.models.sentiment),

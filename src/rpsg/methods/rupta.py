@@ -68,6 +68,7 @@ def run(
         while queue and len(accepted) < sizes.n_wanted:
             missing = sizes.n_wanted - len(accepted)
             part, queue = queue[: max(8, missing)], queue[max(8, missing) :]
+            session.counts["batches"] += 1
             more, rejected = refinery.refine(_rewrite_all(session, part, is_useful))
             session.reject(rejected)
             accepted += more
@@ -111,12 +112,12 @@ def _rewrite_all(
 ) -> list[PrivateVariant]:
     """Rewrites texts, all of them a round together; those without a usable rewrite are rejected."""
     private_items = [_PrivateRewrite(record=record, text=record.text) for record in records]
-    first = records[0].record_id
+    batch = f"batch {session.counts['batches']:.0f}"
     for number in range(session.config.rupta.rounds + 1):
         active = [item for item in private_items if not item.is_done]
         if not active:
             break
-        found = _find_giveaways(session, [item.text for item in active], f"{first}, round {number}")
+        found = _find_giveaways(session, [item.text for item in active], f"{batch}, round {number}")
         vectors = session.models.embedder.embed([item.text for item in active])
         useful = [is_useful(item.record, vector) for item, vector in zip(active, vectors, strict=True)]
         for item, giveaways, fits in zip(active, found, useful, strict=True):
@@ -125,7 +126,7 @@ def _rewrite_all(
                 item.tries.append((len(giveaways), fits, item.text))
                 item.is_done = not giveaways and fits
         if number < session.config.rupta.rounds:
-            _edit(session, active, found, f"{first}, round {number + 1}")
+            _edit(session, active, found, f"{batch}, round {number + 1}")
     return _collect(session, private_items)
 
 

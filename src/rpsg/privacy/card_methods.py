@@ -9,6 +9,12 @@ from rpsg.privacy.lines import LedgerLine
 
 # Without a guarantee: what the texts are, in place of what RPSG's are.
 _STATEMENTS: Mapping[MethodName, str] = {
+    "rpsg-published": (
+        "No differential privacy of any kind. Each output is an LLM rewrite of a summary of one private "
+        "record, chosen as the paper's published code does it: scores scaled by the record's own range, a "
+        "gate and a second try without noise, and in between noise of a nominal epsilon, drawn from a seed. "
+        "No finite epsilon holds."
+    ),
     "augpe": (
         "No differential privacy of any kind. The texts were written from public prompts, and private texts "
         "chose among them by exact votes: no noise was used."
