@@ -250,7 +250,7 @@ class RunDir:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole text file or nothing; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, str.encode(text))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

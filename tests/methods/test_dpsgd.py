@@ -17,7 +17,7 @@ from rpsg.errors import BudgetExceeded, ConfigError, PrivacyError
 from rpsg.llm.local import LocalTextModel
 from rpsg.method_config import DpsgdConfig
 from rpsg.methods import dpsgd
-from rpsg.methods.dpsgd_train import PrivateTrainee
+from rpsg.methods.dpsgd_train import Trainee
 from rpsg.pipeline import plan_releases, plan_tasks, run, statement_of
 from rpsg.privacy.accounting import compose, gaussian_epsilon
 from rpsg.privacy.budget import Budget
@@ -126,7 +126,7 @@ def test_samples_are_poisson() -> None:
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
 def test_a_gradient_is_that_of_the_loss(tmp_path: Path, make: object) -> None:
-    trainee = PrivateTrainee.load(make(tmp_path), SMALL, seed=1, threads=1)  # type: ignore[operator]
+    trainee = Trainee.load(make(tmp_path), SMALL, seed=1, threads=1)  # type: ignore[operator]
     example = trainee.encode(CODE, "the river told the town because help never asked .")
     rng = np.random.default_rng(0)
     start = (0.05 * rng.normal(size=trainee.size)).astype(np.float32)
@@ -142,7 +142,7 @@ def test_a_gradient_is_that_of_the_loss(tmp_path: Path, make: object) -> None:
 
 
 def test_a_gradient_does_not_depend_on_what_else_is_computed(tmp_path: Path) -> None:
-    trainee = PrivateTrainee.load(tiny_llama(tmp_path), SMALL, seed=1, threads=1)
+    trainee = Trainee.load(tiny_llama(tmp_path), SMALL, seed=1, threads=1)
     one, other = (trainee.encode(CODE, text) for text in ("the river told the town .", "help " * 20))
     alone = trainee.gradient(one)
     trainee.gradient(other)
@@ -309,21 +309,21 @@ def test_weights_move_and_the_model_learns(tmp_path: Path, model: Path) -> None:
     }
     settings = config(tmp_path / "run", model, epsilon=200, data={}, dpsgd=dials)
     run(settings, texts)
-    before = PrivateTrainee.load(model, DpsgdConfig(layers=2), seed=1, threads=1)
-    after = PrivateTrainee.load(tmp_path / "run/private/model", DpsgdConfig(layers=2), seed=1, threads=1)
+    before = Trainee.load(model, DpsgdConfig(layers=2), seed=1, threads=1)
+    after = Trainee.load(tmp_path / "run/private/model", DpsgdConfig(layers=2), seed=1, threads=1)
     code = dpsgd.control_code(settings, {})
     losses = [trainee.loss([trainee.encode(code, texts.records[0].text)]) for trainee in (before, after)]
     assert losses[1] < 0.9 * losses[0]
 
 
 def test_the_saved_model_is_the_trained_one(tmp_path: Path, model: Path) -> None:
-    trainee = PrivateTrainee.load(model, SMALL, seed=1, threads=1)
+    trainee = Trainee.load(model, SMALL, seed=1, threads=1)
     example = trainee.encode(CODE, sentence(3))
     untrained = trainee.loss([example])
     trainee.set_weights((0.3 * np.random.default_rng(0).normal(size=trainee.size)).astype(np.float32))
     trained = trainee.loss([example])
     trainee.save(tmp_path / "saved")
-    again = PrivateTrainee.load(tmp_path / "saved", SMALL, seed=2, threads=1)
+    again = Trainee.load(tmp_path / "saved", SMALL, seed=2, threads=1)
     assert again.loss([again.encode(CODE, sentence(3))]) == pytest.approx(trained, rel=1e-4)
     assert abs(trained - untrained) > 1e-3
     # The text model reads prompts as the training did.

@@ -41,7 +41,7 @@ from rpsg.stages.variants import tidy
 from rpsg.types import Candidate, FloatArray, Labels, Message, PrivateCorpus, Progress, TextRequest
 
 if TYPE_CHECKING:
-    from rpsg.methods.dpsgd_train import PrivateExample, PrivateTrainee
+    from rpsg.methods.dpsgd_train import PrivateExample, Trainee
 
 _TRAINING = "training"
 _NOTE = "fine-tunes the writing model; everything it writes afterwards follows from these noisy sums"
@@ -123,11 +123,11 @@ def _train(session: Session, corpus: PrivateCorpus, planned: DpsgdPlan) -> list[
     return encoded.notes
 
 
-def _load(session: Session) -> "PrivateTrainee":
-    from rpsg.methods.dpsgd_train import PrivateTrainee
+def _load(session: Session) -> "Trainee":
+    from rpsg.methods.dpsgd_train import Trainee
 
     config = session.config
-    return PrivateTrainee.load(
+    return Trainee.load(
         registry.model_folder("text", config.models.write.removeprefix("local:")),
         config.dpsgd,
         seed=session.streams.key("dpsgd adapters"),
@@ -146,7 +146,7 @@ class _PrivateExamples:
         session: for public randomness and the clipping norm.
     """
 
-    trainee: "PrivateTrainee"
+    trainee: "Trainee"
     units: Sequence[str]
     examples: Sequence[Sequence["PrivateExample"]]
     session: Session
@@ -182,7 +182,7 @@ class _PrivateExamples:
         ]
 
 
-def _encode(session: Session, corpus: PrivateCorpus, trainee: "PrivateTrainee") -> _PrivateExamples:
+def _encode(session: Session, corpus: PrivateCorpus, trainee: "Trainee") -> _PrivateExamples:
     labels = common.labels_of(session.config, corpus)
     own = {record.record_id: item for record, item in zip(corpus.records, labels, strict=True)}
     units = group_by_unit(corpus.records)

@@ -79,7 +79,7 @@ def _shape(layer: nn.Module) -> tuple[int, int]:
     return (int(second), int(first)) if isinstance(layer, nn.Linear) else (int(first), int(second))
 
 
-class PrivateTrainee:
+class Trainee:
     """A model in training. Its trainable weights are one vector."""
 
     def __init__(
