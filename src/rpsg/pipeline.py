@@ -17,6 +17,7 @@ from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_prompts, check_trust
 from rpsg.methods import find_method
+from rpsg.methods.common import begin
 from rpsg.methods.published import choose_published
 from rpsg.plan import Plan, PlannedLine, make_plan, plan_ledger, split_pool
 from rpsg.plan_calls import PlannedCalls, plan_calls, price_tasks
@@ -28,7 +29,7 @@ from rpsg.privacy.card_words import canaries_in_words, noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
-from rpsg.rundir import RunDir, new_run_folder
+from rpsg.rundir import new_run_folder
 from rpsg.session import Session, open_session
 from rpsg.stages.variants import Source
 from rpsg.steps import check_labels, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
@@ -67,23 +68,17 @@ def run(
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
     config = with_device(with_folder(config))
-    for check in (check_trust, check_keys, check_prompts):
-        check(config)
+    check_trust(config)
+    check_keys(config)
     method = find_method(config)
     if method is not None:
         return method.run(config, corpus, on_progress=on_progress, noise=noise)
+    check_prompts(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
     pool, calibration = split_pool(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
-    if not config.outside_budget:
-        budget.refuse_uncharged(corpus)
-    folder = RunDir.create(
-        Path(str(config.output.folder)),
-        config,
-        fingerprint=data.fingerprint(corpus),
-        contains_canaries=holds_canaries(config, corpus),
-    )
+    folder = begin(config, corpus)
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_labels(session, corpus)
         session.n_outside = budget.note_outside(corpus, folder.run_id)

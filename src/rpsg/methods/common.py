@@ -100,7 +100,7 @@ def begin(config: RunConfig, corpus: PrivateCorpus) -> RunDir:
         BudgetExceeded: there is no guarantee, and the data have a budget.
         RunDirError: the folder holds something else.
     """
-    if config.guarantee == "none" and not config.outside_budget:
+    if config.guarantee != "end-to-end" and not config.outside_budget:
         budget.refuse_uncharged(corpus)
     return RunDir.create(
         Path(str(config.output.folder)),
