@@ -72,7 +72,7 @@ def print_comparison(
 
 
 def _stage(state: RunState) -> str:
-    if state.state == "unreadable":
+    if state.state in {"unreadable", "purged"}:
         return ""
     return f"{state.stage} {state.done}/{state.total}" if state.stage else "not begun"
 

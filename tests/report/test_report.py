@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import unescape
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +12,13 @@ import pytest
 from rpsg.audit.finding import Finding
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.report import answers
+from rpsg.report.advice import next_steps
 from rpsg.report.charts import label_chart, length_chart
 from rpsg.report.compare import compare_runs
 from rpsg.report.documents import Audit, Card, Metrics, Score
 from rpsg.report.page import embed_json, load_assets, render_public, write_reports
 from rpsg.report.projection import place, vectors_of_words
-from rpsg.report.sources import read_released
+from rpsg.report.sources import read_private, read_released
 from rpsg.types import FloatArray, SyntheticText
 from rpsg.writers import to_table, write_rows
 from test_cli import FAKE, POSTS, call
@@ -83,6 +84,24 @@ def test_private_is_green_only_where_all_holds(
     # The report that leaves says nothing of the audit.
     outside = answers.public_answers(card(epsilon=epsilon, secure=secure))
     assert all(answer.tone != "good" for answer in outside)
+
+
+def test_what_to_do_next_follows_from_the_files(finished: Path) -> None:
+    sources = read_private(finished)
+
+    def commands(**changes: object) -> list[str]:
+        return [step.command for step in next_steps(replace(sources, **changes), "runs/my run")]  # type: ignore[arg-type]
+
+    assert commands()[:2] == ["rpsg audit 'runs/my run'", "rpsg review 'runs/my run'"]
+    assert commands()[-1] == "rpsg release 'runs/my run' --pack"
+    # After a leak nothing is packed.
+    assert not any("release" in command for command in commands(audit=audit(LEAK)))
+    guaranteed = replace(sources.released, card={**sources.released.card, **card()})
+    found = commands(released=guaranteed)
+    assert found[0].endswith("--nonmembers FILE") and "rpsg review 'runs/my run' --public" in found
+    planted = {**sources.released.card["inputs"], "contains_canaries": True}
+    marked = replace(sources.released, card={**sources.released.card, "inputs": planted})  # type: ignore[typeddict-item]
+    assert commands(released=marked) == ["rpsg canary score", "rpsg run CONFIG"]
 
 
 def test_the_report_shows_an_audit(run_folder: Path) -> None:

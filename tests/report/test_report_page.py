@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browser import HOSTILE, LABEL, Watched
+from rpsg.report.compare import compare_runs, write_comparison
 from rpsg.report.page import write_reports
 from rpsg.text import reveal
 
@@ -92,6 +93,15 @@ def test_five_thousand_texts_are_still_usable(browser: "Browser", run_folder: Pa
     seen.page.fill("#search", "Text 4999 of")
     assert "1 to 1 of 1" in (seen.page.text_content("#where") or "")
     assert time.monotonic() - began < 30
+
+
+def test_the_comparison_loads_and_asks_nobody(browser: "Browser", finished: Path, tmp_path: Path) -> None:
+    _, page = compare_runs([finished, finished])
+    write_comparison(page, tmp_path / "c.html")
+    seen = Watched(browser, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    seen.page.goto((tmp_path / "c.html").as_uri())
+    assert seen.said == [] and len(seen.asked) == 1 and seen.serious() == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_in_print_everything_shows(browser: "Browser", finished: Path, tmp_path: Path) -> None:
