@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, card, models, public, runs
+from rpsg.commands import bench, budget, card, models, public, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -37,6 +37,7 @@ for name, group in (("models", models), ("budget", budget), ("public", public), 
 app.command()(runs.runs)
 app.command()(runs.status)
 app.command()(runs.purge)
+app.command()(bench.bench)
 
 
 @app.command()
