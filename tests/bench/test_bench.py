@@ -126,8 +126,8 @@ def test_methods_without_epsilon_have_one_cell() -> None:
 
 def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
     one = Outcome(
-        data="posts", method="a|b_1", model="m", epsilon=4.0, seed=0, state="done", reason="", card_epsilon=3.9,
-        figures={"utility: accuracy": 0.5}, costs={"seconds": 10.0},
+        data="posts", method="a|b_1", model="m", epsilon=4.0, seed=0, state="done", reason="",
+        card_epsilon=3.9, figures={"utility: accuracy": 0.5}, costs={"seconds": 10.0},
     )  # fmt: skip
     many = [
         replace(one, seed=i, figures={"utility: accuracy": value}) for i, value in enumerate((0.4, 0.5, 0.6))
