@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import audit, budget, canary, card, models, public, release, report, review, runs
+from rpsg.commands import audit, bench, budget, canary, card, models, public, release, report, review, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -49,6 +49,7 @@ app.command()(report.compare)
 app.command()(review.review)
 app.command()(release.release)
 app.command()(release.push)
+app.command()(bench.bench)
 
 
 @app.command()

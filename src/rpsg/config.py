@@ -226,7 +226,7 @@ class RunConfig(Section):
         if not isinstance(values, Mapping):
             return values
         preset = PRESETS.get(str(values.get("preset", "small-cpu")), {})
-        return with_defaults(_merge(preset, {key: _plain(value) for key, value in values.items()}))
+        return with_defaults(merge(preset, {key: _plain(value) for key, value in values.items()}))
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
@@ -345,12 +345,13 @@ def _plain(value: object) -> object:
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
-def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """Returns nested settings, those of the second in place of the first's."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
     return merged
 
 
