@@ -334,9 +334,7 @@ def test_a_stopped_run_is_replayed_and_never_drawn_again(tmp_path: Path) -> None
 
 def keys_of(records: Sequence[PrivateRecord]) -> PrivateKeys:
     embedder = HashEmbedder()
-    vectors = dict(
-        zip((r.record_id for r in records), embedder.embed([r.text for r in records]), strict=True)
-    )
+    vectors = embedder.embed([r.text for r in records])
     centroids = embedder.embed(["rent and court", "winter and heater", "pantry"])
     return extract_keys(
         records, vectors=vectors, tones={}, centroids=centroids, max_phrases=3, salt=Streams(0)

@@ -126,10 +126,9 @@ def release_keys(session: Session, corpus: PrivateCorpus, planned: KeysPlan) -> 
     """Computes each unit's keys on its own and releases their noisy histograms."""
     public = planned.material or build_topics(session, n_topics=planned.n_topics)
     session.public_inputs = describe_inputs(public.provenance, planned)
-    session.embed_records(corpus.records)
     private_keys = extract_keys(
         corpus.records,
-        vectors=session.vectors,
+        vectors=session.embed_records(corpus.records),
         tones=session.judge_tones(corpus.records),
         centroids=public.centroids,
         max_phrases=session.config.keys.max_phrases,

@@ -79,7 +79,7 @@ def _private_sample(session: Session, records: Sequence[PrivateRecord], labels: 
     return TextSample(
         texts=tuple(record.text for record in records),
         labels={name: tuple(record.labels.get(name, "") for record in records) for name in labels},
-        vectors=session.embed_records(records),
+        vectors=session.embed_records(records).read(),
         embedder=session.models.embedder.name,
     )
 

@@ -1,7 +1,7 @@
 """The run folder: every file name on disk, atomic writes, done marks.
 
     <run>/  manifest.json  done/<step>
-            private/   (0700) config.yaml ledger.sqlite calls.sqlite progress.json rejected.jsonl ...
+            private/   (0700) config.yaml ledger.sqlite calls.sqlite embeddings/ progress.json ...
             release/   synthetic.jsonl  privacy_card.json  privacy_card.md  README.md
 
 Only `release/` is meant to leave the machine. A file appears under its name when it is complete.
@@ -34,6 +34,7 @@ class RunDir:
         self.release = root / "release"
         self.ledger = self.private / "ledger.sqlite"
         self.calls = self.private / "calls.sqlite"
+        self.embeddings = self.private / "embeddings"
         self.config = self.private / "config.yaml"
         self.manifest = root / "manifest.json"
 
@@ -247,10 +248,15 @@ class RunDir:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing: temporary name, fsync, rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file or nothing, as `write_text` does."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if "private" in path.parts else 0o644)

@@ -19,6 +19,7 @@ from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
 from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
 PROGRESS_SECONDS = 1.0
@@ -34,9 +35,9 @@ class Session:
     models: Models
     streams: Streams
     on_progress: OnProgress
+    vectors: VectorStore
     counts: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
-    vectors: dict[str, FloatArray] = field(default_factory=dict)
     tones: dict[str, str] = field(default_factory=dict)
     details: dict[str, frozenset[str]] = field(default_factory=dict)
     n_outside: int | None = None
@@ -53,14 +54,14 @@ class Session:
         if done >= total:
             self.folder.mark(stage.replace(" ", "-"))
 
-    def embed_records(self, records: Sequence[PrivateRecord]) -> FloatArray:
-        """Returns the records' unit vectors, shape (n, d); each record is embedded once a run."""
-        new = [record for record in records if record.record_id not in self.vectors]
-        found = self._embed_private([record.text for record in new])
-        self.vectors.update({record.record_id: row for record, row in zip(new, found, strict=True)})
-        if not records:
-            return self.models.embedder.embed([])
-        return np.stack([self.vectors[record.record_id] for record in records])
+    def embed_records(self, records: Sequence[PrivateRecord]) -> StoredVectors:
+        """Returns the records' unit vectors, one row a record; each text is embedded once a run."""
+        return self.vectors.embed(
+            [record.text for record in records], self._embed_private, on_block=self._tell_embedded
+        )
+
+    def _tell_embedded(self, done: int, total: int) -> None:
+        self.on_progress(Progress(stage="embed private texts", done=done, total=total))
 
     def _embed_private(self, texts: Sequence[str]) -> FloatArray:
         embed = self.models.embedder.embed
@@ -122,6 +123,7 @@ def open_session(
             models=models,
             streams=Streams(config.seed),
             on_progress=noted,
+            vectors=VectorStore(folder.embeddings, model=models.embedder.name),
             counts=counts,
         )
 

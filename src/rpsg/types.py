@@ -77,6 +77,15 @@ class PrivateCorpus:
         return f"PrivateCorpus(<{len(self.records)} records>)"
 
 
+class PrivateVectors(Protocol):
+    """Unit vectors of private records, one row a record, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> FloatArray:
+        """Reads some rows, in any order; shape (len(rows), d)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PrivateAbstraction:
     """A summary of one private record, written by a local model: still private."""

@@ -9,7 +9,7 @@ private corpus here: no inverse document frequency, no clustering, no exact coun
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
 from rpsg.text import content_words
-from rpsg.types import FloatArray, Labels, PrivateRecord, Seed
+from rpsg.types import FloatArray, Labels, PrivateRecord, PrivateVectors, Seed
 
 TONES = ("positive", "negative", "neutral")
 # Upper ends of public length buckets in words; a text is asked for as long as its bucket's middle.
@@ -27,6 +27,7 @@ LENGTHS = (40, 80, 120, 180, 260)
 N_FACETS = len(TONES) * len(LENGTHS)
 OTHER = "other"
 _SEPARATOR = "\x1f"
+_UNITS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -59,7 +60,7 @@ def group_by_unit(records: Sequence[PrivateRecord]) -> dict[str, list[PrivateRec
 def extract_keys(
     records: Sequence[PrivateRecord],
     *,
-    vectors: Mapping[str, FloatArray],
+    vectors: PrivateVectors,
     tones: Mapping[str, str],
     centroids: FloatArray,
     max_phrases: int,
@@ -71,7 +72,7 @@ def extract_keys(
 
     Args:
         records: all records.
-        vectors: record id to unit vector.
+        vectors: unit vectors, one row a record.
         tones: record id to sentiment; absent means neutral.
         centroids: public topic centroids, shape (k, d).
         max_phrases: most phrases of one unit.
@@ -80,12 +81,15 @@ def extract_keys(
         label_values: label column to its declared values; any other counts as `other`.
     """
     rank = {word: i for i, word in enumerate(vocabulary)}
-    units = group_by_unit(records)
+    units: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+        units.setdefault(record.unit_id, []).append(i)
     topics, facets = [], []
     labels: dict[str, tuple[str, ...]] = {}
     phrases: dict[str, tuple[str, ...]] = {}
-    for unit, own in units.items():
-        mean = np.mean([vectors[record.record_id] for record in own], axis=0)
+    means = _mean_vectors(vectors, list(units.values()))
+    for (unit, places), mean in zip(units.items(), means, strict=True):
+        own = [records[i] for i in places]
         topic = int(np.argmax(centroids @ mean))
         topics.append(topic)
         facets.append(_facet(own, tones))
@@ -101,6 +105,15 @@ def extract_keys(
         labels=labels,
         phrases=phrases,
     )
+
+
+def _mean_vectors(vectors: PrivateVectors, units: Sequence[Sequence[int]]) -> Iterator[FloatArray]:
+    """Yields the mean vector of each unit's records; reads those of a thousand units at a time."""
+    for start in range(0, len(units), _UNITS_AT_ONCE):
+        part = units[start : start + _UNITS_AT_ONCE]
+        found = vectors[np.concatenate([np.asarray(own, dtype=np.int64) for own in part])]
+        for own in np.split(found, np.cumsum([len(own) for own in part])[:-1]):
+            yield own.mean(axis=0)
 
 
 def choose_words(
