@@ -63,10 +63,13 @@ def nearest(
     found = np.empty(len(wanted), dtype=np.int64)
     if not len(wanted):
         return found
+    grid = to_public_grid(items)
     # Of equal items only the first can win.
-    _, first = np.unique(to_public_grid(items), axis=0, return_index=True)
-    first.sort()
-    search = _Search.among(to_public_grid(items[first]), n_queries=min(BLOCK, len(wanted)))
+    places: dict[bytes, int] = {}
+    for i, row in enumerate(grid.astype(np.int32)):
+        places.setdefault(row.tobytes(), i)
+    first = np.asarray(list(places.values()))
+    search = _Search.among(grid[first], n_queries=min(BLOCK, len(wanted)))
     for start in range(0, len(wanted), BLOCK):
         block = to_public_grid(queries[wanted[start : start + BLOCK]])
         found[start : start + BLOCK] = first[search.nearest(block)]
