@@ -31,10 +31,9 @@ from unittest import mock
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from rpsg import data, end_to_end
+from rpsg import data, end_to_end, pipeline
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
-from rpsg.pipeline import load_corpus, run
 from rpsg.privacy.ledger import Ledger
 from rpsg.session import Session
 from rpsg.stages import vote
@@ -253,7 +252,7 @@ def measure_run(options: argparse.Namespace, folder: Path) -> None:
     with ExitStack() as patches:
         for name, owner, attribute in WATCHED:
             patches.enter_context(watched(name, owner, attribute, seconds))
-        _, total = timed(lambda: run(config, load_corpus(config)))
+        _, total = timed(lambda: pipeline.run(config, pipeline.load_corpus(config)))
     rows = sorted(seconds.items(), key=lambda item: -item[1])
     for name, value in [*rows, ("all", total), ("elsewhere", total - sum(seconds.values()))]:
         print(f"  {name:<28}{value:>9.2f} s {value / total:>7.1%}")
@@ -262,7 +261,7 @@ def measure_run(options: argparse.Namespace, folder: Path) -> None:
 
 # Disjoint: none of these calls another.
 WATCHED = (
-    ("read", data, "read_columns"),
+    ("read", pipeline, "load_corpus"),
     ("fingerprint", data, "fingerprint"),
     ("charge the budget", end_to_end, "settle"),
     ("embed private texts", Session, "embed_records"),

@@ -50,7 +50,7 @@ class PrivateCorpus:
     """The private data set as read.
 
     Attributes:
-        records: the usable rows, in input order.
+        records: the usable rows, in input order: a tuple, or what reads them from their files.
         label_columns: names of the label columns, in order.
         has_units: whether a unit column was named; without one every row is its own unit.
         skipped: reason to number of rows left out.
@@ -60,13 +60,16 @@ class PrivateCorpus:
         DataError: two records have the same id.
     """
 
-    records: tuple[PrivateRecord, ...]
+    records: Sequence[PrivateRecord]
     label_columns: tuple[str, ...] = ()
     has_units: bool = False
     skipped: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Others, such as records that stay in their files, were checked when they were read.
+        if not isinstance(self.records, tuple):
+            return
         if len({record.record_id for record in self.records}) < len(self.records):
             raise DataError("two records have the same id; every record needs one of its own")
 
@@ -77,8 +80,8 @@ class PrivateCorpus:
         return f"PrivateCorpus(<{len(self.records)} records>)"
 
 
-class PrivateVectors(Protocol):
-    """Unit vectors of private records, one row a record, in memory or on disk."""
+class VectorRows(Protocol):
+    """Unit vectors, one row a text, in memory or on disk."""
 
     def __len__(self) -> int: ...
 

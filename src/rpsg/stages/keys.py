@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
 from rpsg.text import content_words
-from rpsg.types import FloatArray, Labels, PrivateRecord, PrivateVectors, Seed
+from rpsg.types import FloatArray, Labels, PrivateRecord, Seed, VectorRows
 
 TONES = ("positive", "negative", "neutral")
 # Upper ends of public length buckets in words; a text is asked for as long as its bucket's middle.
@@ -60,7 +60,7 @@ def group_by_unit(records: Sequence[PrivateRecord]) -> dict[str, list[PrivateRec
 def extract_keys(
     records: Sequence[PrivateRecord],
     *,
-    vectors: PrivateVectors,
+    vectors: VectorRows,
     tones: Mapping[str, str],
     centroids: FloatArray,
     max_phrases: int,
@@ -107,7 +107,7 @@ def extract_keys(
     )
 
 
-def _mean_vectors(vectors: PrivateVectors, units: Sequence[Sequence[int]]) -> Iterator[FloatArray]:
+def _mean_vectors(vectors: VectorRows, units: Sequence[Sequence[int]]) -> Iterator[FloatArray]:
     """Yields the mean vector of each unit's records; reads those of a thousand units at a time."""
     for start in range(0, len(units), _UNITS_AT_ONCE):
         part = units[start : start + _UNITS_AT_ONCE]

@@ -25,8 +25,8 @@ from rpsg.types import (
     LikelihoodModel,
     PiiDetector,
     PrivateVariant,
-    PrivateVectors,
     Rejection,
+    VectorRows,
 )
 
 STAGE = "refine"
@@ -43,7 +43,7 @@ Values = npt.NDArray[np.float64]
 Text = TypeVar("Text", PrivateVariant, Candidate)
 
 
-def max_cosine(vectors: FloatArray, others: PrivateVectors) -> Values:
+def max_cosine(vectors: FloatArray, others: VectorRows) -> Values:
     """Returns each vector's largest cosine to any of `others`, in blocks; -1 where there is none."""
     best = np.full(len(vectors), -1.0)
     for start in range(0, len(others), _BLOCK):
@@ -52,7 +52,7 @@ def max_cosine(vectors: FloatArray, others: PrivateVectors) -> Values:
     return best
 
 
-def similarity_threshold(calibration: FloatArray, seeds: PrivateVectors, *, quantile: float) -> float:
+def similarity_threshold(calibration: FloatArray, seeds: VectorRows, *, quantile: float) -> float:
     """Returns the cosine above which a text is closer to private texts than held-out ones are.
 
     The ceil((n + 1) q)-th smallest of the n calibration records' largest cosines to the seeds: a
@@ -94,7 +94,7 @@ class PrivateContext:
 
     runs: WordRuns
     details: frozenset[str]
-    seeds: PrivateVectors
+    seeds: VectorRows
     calibration: FloatArray
     seed_nll: Mapping[str, float]
     calibration_nll: Values

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.privacy.mechanisms import PrivateRows
-from rpsg.types import FloatArray, Labels, PrivateVectors
+from rpsg.types import FloatArray, Labels, VectorRows
 
 SMALL_CLASS = 5
 BLOCK = 2048
@@ -44,7 +44,7 @@ def to_public_grid(vectors: FloatArray) -> Grid:
 
 
 def nearest(
-    queries: PrivateVectors, items: FloatArray, *, rows: npt.NDArray[np.int64] | None = None
+    queries: VectorRows, items: FloatArray, *, rows: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.int64]:
     """Returns the index of each query's nearest item by Euclidean distance.
 
@@ -121,7 +121,7 @@ class _Search:
 
 
 def cast_votes(
-    private_vectors: PrivateVectors,
+    private_vectors: VectorRows,
     private_labels: Sequence[Labels],
     private_units: Sequence[str],
     *,
