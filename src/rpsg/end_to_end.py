@@ -42,6 +42,7 @@ from rpsg.stages.keys import (
 from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
 from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes, floor_diversity
+from rpsg.stored import units_of
 from rpsg.text import MIN_WORDS, flaw_of
 from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
@@ -185,7 +186,7 @@ def vote_in_rounds(
             cast_votes(
                 session.embed_records(corpus.records),
                 [{}] * len(corpus),
-                [record.unit_id for record in corpus.records],
+                units_of(corpus.records),
                 vectors=session.models.embedder.embed(texts),
                 classes=[""] * len(texts),
             )

@@ -248,7 +248,7 @@ class RunDir:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing: temporary name, fsync, rename."""
-    write_bytes(path, text.encode())
+    write_bytes(path, str.encode(text))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -23,6 +23,7 @@ from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
 PROGRESS_SECONDS = 1.0
+_JUDGED_AT_ONCE = 1024
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -57,11 +58,12 @@ class Session:
     def embed_records(self, records: Sequence[PrivateRecord]) -> StoredVectors:
         """Returns the records' unit vectors, one row a record; each text is embedded once a run."""
         return self.vectors.embed(
-            [record.text for record in records], self._embed_private, on_block=self._tell_embedded
+            (record.text for record in records),
+            self._embed_private,
+            on_block=lambda done: self.on_progress(
+                Progress(stage="embed private texts", done=done, total=len(records))
+            ),
         )
-
-    def _tell_embedded(self, done: int, total: int) -> None:
-        self.on_progress(Progress(stage="embed private texts", done=done, total=total))
 
     def _embed_private(self, texts: Sequence[str]) -> FloatArray:
         embed = self.models.embedder.embed
@@ -87,10 +89,12 @@ class Session:
         if model is None:
             return {}
         require_local(model.name, model.trust, task="sentiment")
-        judged = model.classify([record.text for record in records])
-        self.tones.update(
-            {record.record_id: found.label for record, found in zip(records, judged, strict=True)}
-        )
+        for start in range(0, len(records), _JUDGED_AT_ONCE):
+            part = list(records[start : start + _JUDGED_AT_ONCE])
+            judged = model.classify([record.text for record in part])
+            self.tones.update(
+                {record.record_id: found.label for record, found in zip(part, judged, strict=True)}
+            )
         return self.tones
 
 

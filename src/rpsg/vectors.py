@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -67,27 +67,35 @@ class VectorStore:
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         embed: Callable[[Sequence[str]], FloatArray],
         *,
-        on_block: Callable[[int, int], None] = lambda _done, _total: None,
+        on_block: Callable[[int], None] = lambda _done: None,
     ) -> "StoredVectors":
         """Returns the vectors of some texts; only new ones are computed, block by block.
 
         Args:
-            texts: any texts, repeated ones too.
+            texts: any texts, repeated ones too; a block of them is held in memory.
             embed: maps texts to unit vectors, one row a text.
-            on_block: told how many of the new texts are done, and how many there are.
+            on_block: told after each block how many of the texts are done.
         """
-        keys = [_key(text) for text in texts]
-        new = [i for key, i in {key: i for i, key in enumerate(keys)}.items() if key not in self._row]
-        for start in range(0, len(new), BLOCK):
-            part = new[start : start + BLOCK]
-            self._append([keys[i] for i in part], embed([texts[i] for i in part]))
-            on_block(start + len(part), len(new))
+        keys: list[bytes] = []
+        new: dict[bytes, str] = {}
+        for text in texts:
+            keys.append(_key(text))
+            if keys[-1] not in self._row:
+                new[keys[-1]] = text
+            if len(new) == BLOCK:
+                self._append(new, embed)
+                new = {}
+                on_block(len(keys))
+        if new:
+            self._append(new, embed)
+            on_block(len(keys))
         return StoredVectors(store=self, rows=np.asarray([self._row[key] for key in keys], dtype=np.int64))
 
-    def _append(self, keys: Sequence[bytes], vectors: FloatArray) -> None:
+    def _append(self, new: Mapping[bytes, str], embed: Callable[[Sequence[str]], FloatArray]) -> None:
+        keys, vectors = list(new), embed(list(new.values()))
         number = len(self._starts) - 1
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY_BYTES)
         for kind, values in (("vectors", np.asarray(vectors, dtype=np.float32)), ("keys", table)):

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
+from rpsg.stored import take, units_of
 from rpsg.text import content_words
 from rpsg.types import FloatArray, Labels, PrivateRecord, Seed, VectorRows
 
@@ -49,14 +51,6 @@ class PrivateKeys:
     phrases: Mapping[str, tuple[str, ...]]
 
 
-def group_by_unit(records: Sequence[PrivateRecord]) -> dict[str, list[PrivateRecord]]:
-    """Returns the records of each unit."""
-    units: dict[str, list[PrivateRecord]] = {}
-    for record in records:
-        units.setdefault(record.unit_id, []).append(record)
-    return units
-
-
 def extract_keys(
     records: Sequence[PrivateRecord],
     *,
@@ -80,24 +74,23 @@ def extract_keys(
         vocabulary: the only words that count, the most telling first; empty for any word.
         label_values: label column to its declared values; any other counts as `other`.
     """
-    rank = {word: i for i, word in enumerate(vocabulary)}
+    choose = WordChoice(max_phrases, salt, vocabulary)
+    # Units share the strings of the keys that they share.
+    join = cache(_join)
     units: dict[str, list[int]] = {}
-    for i, record in enumerate(records):
-        units.setdefault(record.unit_id, []).append(i)
+    for i, unit in enumerate(units_of(records)):
+        units.setdefault(unit, []).append(i)
     topics, facets = [], []
     labels: dict[str, tuple[str, ...]] = {}
     phrases: dict[str, tuple[str, ...]] = {}
-    means = _mean_vectors(vectors, list(units.values()))
-    for (unit, places), mean in zip(units.items(), means, strict=True):
-        own = [records[i] for i in places]
+    for unit, (own, mean) in zip(units, _read_units(records, vectors, list(units.values())), strict=True):
         topic = int(np.argmax(centroids @ mean))
         topics.append(topic)
         facets.append(_facet(own, tones))
         # Several records of one unit count as one unit: its most frequent labels, ties by name.
-        found = Counter(_join(topic, label_key(_declared(record.labels, label_values))) for record in own)
+        found = Counter(join(topic, label_key(_declared(record.labels, label_values))) for record in own)
         labels[unit] = (min(found, key=lambda key: (-found[key], key)),)
-        words = choose_words([record.text for record in own], max_phrases, salt, rank=rank)
-        phrases[unit] = tuple(_join(topic, word) for word in words)
+        phrases[unit] = tuple(join(topic, word) for word in choose([record.text for record in own]))
     return PrivateKeys(
         units=tuple(units),
         topics=np.asarray(topics, dtype=np.int64),
@@ -107,26 +100,48 @@ def extract_keys(
     )
 
 
-def _mean_vectors(vectors: VectorRows, units: Sequence[Sequence[int]]) -> Iterator[FloatArray]:
-    """Yields the mean vector of each unit's records; reads those of a thousand units at a time."""
+def _read_units(
+    records: Sequence[PrivateRecord], vectors: VectorRows, units: Sequence[Sequence[int]]
+) -> Iterator[tuple[Sequence[PrivateRecord], FloatArray]]:
+    """Yields each unit's records and their mean vector; a thousand units are in memory at a time."""
     for start in range(0, len(units), _UNITS_AT_ONCE):
         part = units[start : start + _UNITS_AT_ONCE]
-        found = vectors[np.concatenate([np.asarray(own, dtype=np.int64) for own in part])]
-        for own in np.split(found, np.cumsum([len(own) for own in part])[:-1]):
-            yield own.mean(axis=0)
+        rows = [i for own in part for i in own]
+        found, texts = vectors[np.asarray(rows, dtype=np.int64)], list(take(records, rows))
+        end = 0
+        for own in part:
+            begin, end = end, end + len(own)
+            yield texts[begin:end], found[begin:end].mean(axis=0)
 
 
-def choose_words(
-    texts: Sequence[str], at_most: int, salt: Streams, *, rank: Mapping[str, int] | None = None
-) -> list[str]:
-    """Returns content words of some texts: the first of a public ranking, else those of smallest public hash.
+class WordChoice:
+    """Chooses a unit's words that count: the first of a public ranking, else those of smallest public hash.
 
     Words are never ranked by how frequent they are among others' texts.
     """
-    usable = content_words(texts)
-    if rank:
-        return sorted(usable & rank.keys(), key=rank.__getitem__)[:at_most]
-    return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
+
+    def __init__(self, at_most: int, salt: Streams, vocabulary: Sequence[str] = ()) -> None:
+        """Fixes the order.
+
+        Args:
+            at_most: most words of one unit.
+            salt: of the hash.
+            vocabulary: the only words that count, in order of rank; empty for any word.
+        """
+        self._at_most = at_most
+        self._rank = {word: i for i, word in enumerate(vocabulary)}
+        # Most words come again and again.
+        self._hash = cache(lambda word: (salt.key("word", word), word))
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """Returns the words of one unit's texts that count."""
+        return self.first(content_words(texts))
+
+    def first(self, usable: set[str]) -> list[str]:
+        """Returns those of a unit's content words that count."""
+        if self._rank:
+            return sorted(usable & self._rank.keys(), key=self._rank.__getitem__)[: self._at_most]
+        return sorted(usable, key=self._hash)[: self._at_most]
 
 
 def _declared(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:
