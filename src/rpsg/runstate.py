@@ -142,7 +142,7 @@ def purge(folder: Path) -> int:
                 f"{folder} is not finished, and its stored calls are what it would go on from: finish it "
                 f"with: rpsg resume {folder}, or remove the whole folder"
             )
-        kept = (f"{run.calls.name}*", f"{run.embeddings.name}/*")
+        kept = (f"{run.calls.name}*", f"{run.embeddings.name}/*", "shards/*/embeddings/*")
         files = [path for pattern in kept for path in run.private.glob(pattern) if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         run.mark("purged")

@@ -18,7 +18,7 @@ from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
-from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.types import Embedder, FloatArray, PrivateRecord, Progress, Rejection
 from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
@@ -71,7 +71,7 @@ class Session:
             return embed(texts)
         # In a batch, a text's last bits depend on the others: padding, and how products are summed.
         # Sensitivity is proved for vectors that are a function of one record.
-        return np.concatenate([embed([text]) for text in texts]) if texts else embed([])
+        return embed_singly(self.models.embedder, texts)
 
     def find_details(self, records: Sequence[PrivateRecord]) -> dict[str, frozenset[str]]:
         """Returns the personal details in each record's text; none without a detector."""
@@ -98,6 +98,11 @@ class Session:
         return self.tones
 
 
+def embed_singly(embedder: Embedder, texts: Sequence[str]) -> FloatArray:
+    """Embeds each text by itself: its vector is a function of the text alone, to the last bit."""
+    return np.concatenate([embedder.embed([text]) for text in texts]) if texts else embedder.embed([])
+
+
 @contextmanager
 def open_session(
     config: RunConfig, folder: RunDir, on_progress: OnProgress, *, noise: NoiseSource | None = None
@@ -120,6 +125,10 @@ def open_session(
         store = open_files.enter_context(closing(CallStore(folder.calls)))
         models = load_models(config, store, partial(_count, counts, noted))
         open_files.enter_context(closing(models))
+        vectors = VectorStore(folder.embeddings, model=models.embedder.name)
+        for name in folder.shard_names():
+            if folder.is_shard_done(name):
+                vectors.adopt(folder.shard(name) / "embeddings")
         yield Session(
             config=config,
             folder=folder,
@@ -127,7 +136,7 @@ def open_session(
             models=models,
             streams=Streams(config.seed),
             on_progress=noted,
-            vectors=VectorStore(folder.embeddings, model=models.embedder.name),
+            vectors=vectors,
             counts=counts,
         )
 

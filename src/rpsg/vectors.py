@@ -36,6 +36,7 @@ class VectorStore:
             model: whose vectors these are.
         """
         self._folder = folder
+        self._model = model
         self._row: dict[bytes, int] = {}
         self._starts: list[int] = [0]
         about = folder / _MODEL
@@ -93,6 +94,20 @@ class VectorStore:
             self._append(new, embed)
             on_block(len(keys))
         return StoredVectors(store=self, rows=np.asarray([self._row[key] for key in keys], dtype=np.int64))
+
+    def adopt(self, folder: Path) -> None:
+        """Takes over the blocks of another store of the same model; their files are moved."""
+        about = folder / _MODEL
+        if not about.exists() or about.read_text(encoding="utf-8") != self._model:
+            return
+        for keys in sorted(folder.glob("*.keys.npy")):
+            vectors = keys.with_name(keys.name.replace(".keys.", ".vectors."))
+            # A process killed in between moved the vectors alone: such a block is made again.
+            if vectors.exists():
+                number = len(self._starts) - 1
+                vectors.replace(self._path(number, "vectors"))
+                keys.replace(self._path(number, "keys"))
+                self._know([row.tobytes() for row in np.load(self._path(number, "keys"), allow_pickle=False)])
 
     def _append(self, new: Mapping[bytes, str], embed: Callable[[Sequence[str]], FloatArray]) -> None:
         keys, vectors = list(new), embed(list(new.values()))
