@@ -55,6 +55,7 @@ def main() -> None:
     votes.add_argument("--candidates", type=int, default=10_000)
     read = commands.add_parser("read")
     read.add_argument("--megabytes", type=int, default=500)
+    read.add_argument("--file", type=Path, help="a csv with columns text and topic, made before")
     commands.add_parser("start")
     whole = commands.add_parser("run")
     whole.add_argument("--records", type=int, default=2_000)
@@ -70,7 +71,7 @@ def main() -> None:
         if options.command == "votes":
             measure_votes(options.rows, options.candidates, Path(folder))
         elif options.command == "read":
-            measure_reading(options.megabytes, Path(folder))
+            measure_reading(options.file or write_csv(options.megabytes, Path(folder)))
         elif options.command == "start":
             measure_start(Path(folder))
         else:
@@ -160,7 +161,7 @@ def timed(call: Callable[[], object]) -> tuple:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def measure_reading(megabytes: int, folder: Path) -> None:
+def write_csv(megabytes: int, folder: Path) -> Path:
     path = folder / "texts.csv"
     n = 0
     with path.open("w", newline="") as file:
@@ -171,10 +172,14 @@ def measure_reading(megabytes: int, folder: Path) -> None:
             n += 1
             if n % 1000 == 0 and file.tell() > megabytes * 10**6:
                 break
+    return path
+
+
+def measure_reading(path: Path) -> None:
     size = path.stat().st_size
     raw = min(timed(lambda: read_bytes(path))[1] for _ in range(2))
     parsed = timed(lambda: parse(path))[1]
-    print(f"csv of {size / 1e9:.2f} GB, {n:,} rows; bytes alone {raw:.1f} s, csv module alone {parsed:.1f} s")
+    print(f"csv of {size / 1e9:.2f} GB; bytes alone {raw:.1f} s, csv module alone {parsed:.1f} s")
     corpus, seconds = timed(lambda: read_corpus(path, label_columns=("topic",)))
     print(f"read_corpus {seconds:.1f} s ({seconds / parsed:.1f} times csv alone); {memory()}")
     digest, seconds = timed(lambda: data.fingerprint(corpus))

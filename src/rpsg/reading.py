@@ -7,18 +7,21 @@ from 1, without a header and without blank lines.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from rpsg.errors import ConfigError, DataError
 from rpsg.row_files import MAX_ROW_BYTES, Chunk, Places, Wanted
-from rpsg.stored import Names, Numbers, StoredRecords, TextFile, clean
+from rpsg.stored import Codes, Names, Numbers, StoredRecords, TextFile, clean
 from rpsg.types import Labels, PrivateCorpus, PrivateRecord
 from rpsg.writers import RELEASED_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Number = TypeVar("Number", np.int32, np.int64)
 
 DEFAULT_ID_COLUMN = "id"
 # Below this a label column may well have a value of its own in most rows.
@@ -88,12 +91,12 @@ class Gathered:
     text_hashes: list[Numbers] = field(default_factory=list)
     rows: list[Numbers] = field(default_factory=list)
     places: list[Places] = field(default_factory=list)
-    file_of: list[Numbers] = field(default_factory=list)
+    file_of: list[Codes] = field(default_factory=list)
     ids: "_Keys" = field(init=False)
     units: "_Keys" = field(init=False)
     label_values: dict[str, set[str]] = field(init=False)
     label_codes: dict[tuple[str, ...], int] = field(default_factory=dict)
-    label_of: list[Numbers] = field(default_factory=list)
+    label_of: list[Codes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         packed = bool(self.files)
@@ -114,11 +117,12 @@ class Gathered:
             return
         kept = np.asarray(list(texts), dtype=np.int64)
         self.rows.append(kept + first)
-        self.text_hashes.append(np.asarray([hash(text) for text in texts.values()], dtype=np.int64))
+        if self.roles.unit is None:
+            self.text_hashes.append(np.asarray([hash(text) for text in texts.values()], dtype=np.int64))
         if self.files:
             assert chunk.places is not None
             self.places.append(chunk.places[kept])
-            self.file_of.append(np.full(len(kept), chunk.file, dtype=np.int64))
+            self.file_of.append(np.full(len(kept), chunk.file, dtype=np.int32))
         else:
             self.texts += texts.values()
         for keys in (self.ids, self.units):
@@ -155,7 +159,7 @@ class Gathered:
         codes = self.label_codes
         found = zip(*columns, strict=True) if columns else [()] * len(kept)
         self.label_of.append(
-            np.asarray([codes.setdefault(keys, len(codes)) for keys in found], dtype=np.int64)
+            np.asarray([codes.setdefault(keys, len(codes)) for keys in found], dtype=np.int32)
         )
 
     def finish(self) -> PrivateCorpus:
@@ -170,7 +174,8 @@ class Gathered:
                 f"column {self.roles.text!r} has no usable text: of {self.n_rows} rows {empty} are empty and "
                 f"{short} have fewer than min_words = {self.min_words} words"
             )
-        rows = np.concatenate(self.rows)
+        warnings = self._warn()
+        rows = _join(self.rows)
         ids = self.ids.finish(rows, required=self.roles.id is not None)
         self._check_repeats(ids, rows)
         units = self.units.finish(rows, required=True) if self.roles.unit is not None else ids
@@ -181,7 +186,7 @@ class Gathered:
             label_columns=self.roles.labels,
             has_units=self.roles.unit is not None,
             skipped=self.skipped,
-            warnings=self._warn(),
+            warnings=warnings,
         )
 
     def _records(self, ids: Names, units: Names) -> Sequence[PrivateRecord]:
@@ -189,12 +194,12 @@ class Gathered:
             {name: key for name, key in zip(self.roles.labels, keys, strict=True) if key}
             for keys in self.label_codes
         ]
-        label_of = np.concatenate(self.label_of)
+        label_of = _join(self.label_of)
         if self.files:
             return StoredRecords(
                 files=self.files,
-                file_of=np.concatenate(self.file_of),
-                places=np.concatenate(self.places),
+                file_of=_join(self.file_of),
+                places=_join(self.places),
                 ids=ids,
                 units=units,
                 labels=labels,
@@ -231,15 +236,25 @@ class Gathered:
             )
 
     def _warn(self) -> tuple[str, ...]:
-        hashes = np.concatenate(self.text_hashes)
-        n_repeats = len(hashes) - len(np.unique(hashes))
-        if self.roles.unit is not None or not n_repeats:
+        if self.roles.unit is not None:
+            return ()
+        hashes = _join(self.text_hashes)
+        hashes.sort()
+        n_repeats = int((hashes[1:] == hashes[:-1]).sum())
+        if not n_repeats:
             return ()
         return (
             f"{n_repeats} rows repeat the text of another row word for word. Without a unit column every row "
             "counts as a unit of its own, so whoever wrote several rows is protected less than the numbers "
             "say: remove repeated rows, or name a unit column.",
         )
+
+
+def _join(parts: list[npt.NDArray[Number]]) -> npt.NDArray[Number]:
+    # The parts are given up, so that nothing is in memory twice for long.
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Numbers = npt.NDArray[np.int64]
+# Numbers of files and of combinations of labels: half the size.
+Codes = npt.NDArray[np.int32]
 _READ_AT_ONCE = 512
 
 
@@ -69,12 +71,12 @@ class StoredRecords(Sequence[PrivateRecord]):
         self,
         *,
         files: Sequence[TextFile],
-        file_of: Numbers,
+        file_of: Codes,
         places: Places,
         ids: "Names",
         units: "Names",
         labels: Sequence[Labels],
-        label_of: Numbers,
+        label_of: Codes,
     ) -> None:
         """Keeps where the records are.
 
