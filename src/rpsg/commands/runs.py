@@ -43,11 +43,11 @@ def status(
 
 
 def purge(folder: RunFolder) -> None:
-    """Remove a finished run's stored model calls: they hold summaries of private texts."""
+    """Remove a finished run's stored model calls and embeddings: they are made from private texts."""
     from rpsg.runstate import purge as remove
 
     size = remove(folder)
     typer.echo(
-        f"Removed the stored model calls of {folder} ({size / 1e6:.1f} MB). Its release and its ledger stay; "
-        "the rest of private/ still describes private texts."
+        f"Removed the stored model calls and embeddings of {folder} ({size / 1e6:.1f} MB). Its release and "
+        "its ledger stay; the rest of private/ still describes private texts."
     )
