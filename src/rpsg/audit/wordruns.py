@@ -71,28 +71,39 @@ class WordRuns:
     def name(self, length: int) -> IntArray:
         """Returns a number for the run of `length` words that starts at each word, -1 where none does.
 
-        Two runs are equal exactly if their numbers are.
+        Two runs are equal exactly if their numbers are. A number is below the number of words.
         """
         named = np.full(len(self.left), -1, dtype=np.int64)
-        starts = np.flatnonzero(self.left >= length)
-        if not len(starts):
+        whole = self.left >= length
+        if not whole.any():
             return named
         power = length.bit_length() - 1
-        first = self.names[power][starts]
-        second = self.names[power][starts + length - (1 << power)]
-        named[starts] = first * (len(self.left) + 1) + second
+        names, shift = self.names[power], length - (1 << power)
+        if shift:
+            # The run is two overlapping ones that have names.
+            shared = np.flatnonzero((np.bincount(names)[names] > 1) & whole)
+            names = _refine(names, shared, names[shared + shift])[0]
+        named[whole] = names[whole]
         return named
 
-    def longest_in(self, group: int) -> IntArray:
-        """Returns how many words from each word on occur somewhere in a group, shape (n_words,)."""
+    def longest_in(self, group: int, *, of: BoolArray) -> IntArray:
+        """Returns how many words from each word on occur somewhere in a group.
+
+        Args:
+            group: its number.
+            of: which words are asked for, shape (n_words,); the others get 0.
+
+        Returns:
+            Shape (n_words,).
+        """
         size = len(self.left)
         order = self._sorted()
-        inside = self.group[order] == group
+        inside, asked = self.group[order] == group, of[order]
         places = np.arange(size)
         before = np.maximum.accumulate(np.where(inside, places, -1))
         after = np.minimum.accumulate(np.where(inside, places, size)[::-1])[::-1]
         longest = np.zeros(size, dtype=np.int64)
-        for neighbour, exists in ((before, before >= 0), (after, after < size)):
+        for neighbour, exists in ((before, asked & (before >= 0)), (after, asked & (after < size))):
             here = order[exists]
             longest[here] = np.maximum(longest[here], self._common(here, order[neighbour[exists]]))
         return longest
@@ -109,10 +120,18 @@ class WordRuns:
         return order
 
     def _common(self, one: IntArray, other: IntArray) -> IntArray:
-        common = np.zeros(len(one), dtype=np.int64)
+        """Returns how many words two places have in common, for many pairs at once."""
+        # Most have few: go up while the names are equal, then down from there.
+        level = np.zeros(len(one), dtype=np.int64)
+        alive = np.arange(len(one))
         limit = np.minimum(self.left[one], self.left[other])
+        for power, names in enumerate(self.names):
+            alive = alive[limit[alive] >= 1 << power]
+            alive = alive[names[one[alive]] == names[other[alive]]]
+            level[alive] = power + 1
+        common = np.where(level > 0, 1 << np.maximum(level - 1, 0), 0)
         for power in range(len(self.names) - 1, -1, -1):
-            fits = np.flatnonzero(common + (1 << power) <= limit)
+            fits = np.flatnonzero((level > power + 1) & (common + (1 << power) <= limit))
             names = self.names[power]
             equal = names[one[fits] + common[fits]] == names[other[fits] + common[fits]]
             common[fits[equal]] += 1 << power
@@ -139,7 +158,12 @@ def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tup
     # What follows the end of a text is numbered by the place of that end: it equals nothing else.
     ends = size + shared + left[shared]
     second = np.where(left[shared] > step, names[np.minimum(shared + step, size - 1)], ends)
-    keys = names[shared] * (2 * size + 2) + second
+    return _refine(names, shared, second)
+
+
+def _refine(names: IntArray, shared: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
+    """Tells runs of equal names apart by a second name; returns new names and the places still equal."""
+    keys = names[shared] * (2 * len(names) + 2) + second
     order = np.argsort(keys)
     keys, places = keys[order], shared[order]
     is_new = np.diff(keys, prepend=-1) != 0
@@ -147,10 +171,10 @@ def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tup
     rows = np.arange(len(keys))
     first_of_run = np.maximum.accumulate(np.where(is_new, rows, 0))
     first_of_half = np.maximum.accumulate(np.where(is_new_first, rows, 0))
-    doubled = names.copy()
-    doubled[places] += first_of_run - first_of_half
+    refined = names.copy()
+    refined[places] += first_of_run - first_of_half
     sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
-    return doubled, places[np.repeat(sizes, sizes) > 1]
+    return refined, places[np.repeat(sizes, sizes) > 1]
 
 
 def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:
@@ -161,6 +185,8 @@ def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:
         group: `WordRuns.group`.
         number: of the group.
     """
-    known = np.unique(named[group == number])
-    found: BoolArray = np.isin(named, known) & (named >= 0)
-    return found
+    # The last place stands for "no run", which is numbered -1.
+    occurs = np.zeros(len(named) + 1, dtype=bool)
+    occurs[named[group == number]] = True
+    occurs[-1] = False
+    return occurs[named]
