@@ -10,7 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -52,19 +52,22 @@ class WordRuns:
         Args:
             groups: texts; every group has a number, from 0.
         """
-        tokenised = [normalised_words(text) for group in groups for text in group]
-        lengths = np.fromiter(map(len, tokenised), dtype=np.int64, count=len(tokenised))
         vocabulary: defaultdict[str, int] = defaultdict(count().__next__)
-        numbers = map(vocabulary.__getitem__, chain.from_iterable(tokenised))
-        words = np.fromiter(numbers, dtype=np.int64, count=int(lengths.sum()))
+        texts = [
+            np.fromiter(map(vocabulary.__getitem__, normalised_words(text)), dtype=np.int64)
+            for group in groups
+            for text in group
+        ]
+        words = np.concatenate([*texts, np.empty(0, dtype=np.int64)])
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         sizes = [len(group) for group in groups]
         ends = np.repeat(np.cumsum(lengths), lengths)
         left = ends - np.arange(len(words))
         return cls(
             group=np.repeat(np.repeat(np.arange(len(groups)), sizes), lengths),
-            text=np.repeat(np.arange(len(tokenised)), lengths),
+            text=np.repeat(np.arange(len(texts)), lengths),
             left=left,
-            n_texts=len(tokenised),
+            n_texts=len(texts),
             names=tuple(_name_runs(words, left, int(lengths.max(initial=1)))),
         )
 
@@ -141,9 +144,9 @@ class WordRuns:
 def _name_runs(words: IntArray, left: IntArray, longest: int) -> list[IntArray]:
     # The name of a run is how many places come before the first of its equals in the order of runs. So the
     # names of runs without an equal hold for longer runs too: only the others are sorted again.
-    _, number, counts = np.unique(words, return_inverse=True, return_counts=True)
-    names = [(np.cumsum(counts) - counts)[number].astype(np.int64)]
-    shared = np.flatnonzero(counts[number] > 1)
+    counts = np.bincount(words)
+    names = [(np.cumsum(counts) - counts)[words]]
+    shared = np.flatnonzero(counts[words] > 1)
     step = 1
     while step < longest:
         doubled, shared = _double(names[-1], shared, left, step)
