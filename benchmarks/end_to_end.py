@@ -71,8 +71,9 @@ class NoNoise(FixedNoise):
 
 def main(out: Path, wanted: list[str]) -> None:
     found: dict[str, dict[str, Figures]] = json.loads(out.read_text()) if out.exists() else {}
-    for name in wanted or SETTINGS:
-        for seed in SEEDS:
+    # Seed by seed: a table that is cut short compares settings on the same splits.
+    for seed in SEEDS:
+        for name in wanted or SETTINGS:
             done = found.setdefault(name, {})
             if str(seed) not in done:
                 done[str(seed)] = measure(name, seed)

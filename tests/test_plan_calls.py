@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rpsg import pipeline
 from rpsg.config import RunConfig
 from rpsg.data import sample_path
 from rpsg.llm.fake import FakeTextModel
+from rpsg.llm.meter import load_prices
 from rpsg.plan_calls import plan_calls, shortest_seconds
 from rpsg.types import Completion, TextRequest
 from test_cli import call
@@ -97,6 +99,39 @@ def test_cost_is_that_of_the_price_table_and_unknown_stays_unknown(tmp_path: Pat
     unpriced = settings.model_copy(update={"calling": type(settings.calling)()})
     (task,) = plan_calls(unpriced, corpus, pipeline.plan(unpriced, corpus))
     assert task.cost is None and shortest_seconds(unpriced, [task]) is None
+
+
+def test_the_packages_prices_say_where_and_when_they_were_read() -> None:
+    table = load_prices(None)
+    known = {name: price for name, price in table.models.items() if price is not None}
+    assert known and all(price.source and price.checked for price in known.values())
+    assert date.fromisoformat(table.version) >= max(price.checked or date.min for price in known.values())
+    states = {name: price.confirmed for name, price in known.items()}
+    assert set(states.values()) == {True, False}
+    assert all(table.is_confirmed(name) == confirmed for name, confirmed in states.items())
+    assert not table.is_confirmed("own:m") and table.cost("own:m", 1, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("openai:gpt-4o-mini", "price not confirmed"),
+        ("openai:gpt-3.5-turbo", "."),
+        ("openai:new", "price unknown"),
+    ],
+)
+def test_a_plan_says_what_is_not_known_of_a_price(
+    name: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    models = {"write": name, "embed": "hash", "sentiment": None}
+    file = tmp_path / "rpsg.yaml"
+    file.write_text(config(tmp_path / "run", **{**PAID, "n_units_bound": 150}, models=models).to_yaml())
+    assert call("plan", file) == 0
+    printed = capsys.readouterr().out
+    (line,) = [row for row in printed.splitlines() if name in row]
+    assert shown in line
+    assert ("not confirmed" in line) == (shown == "price not confirmed")
 
 
 def test_the_command_prints_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

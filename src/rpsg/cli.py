@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import budget, card, models, public, runs
+from rpsg.commands import audit, budget, canary, card, models, public, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -32,8 +32,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for name, group in (("models", models), ("budget", budget), ("public", public), ("card", card)):
+for name, group in (
+    ("models", models),
+    ("budget", budget),
+    ("public", public),
+    ("card", card),
+    ("canary", canary),
+):
     app.add_typer(group.app, name=name)
+app.command()(audit.audit)
 app.command()(runs.runs)
 app.command()(runs.status)
 app.command()(runs.purge)

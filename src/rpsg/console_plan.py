@@ -98,6 +98,8 @@ def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCal
     )
     for task in calls:
         price = "price unknown" if task.cost is None else f"{task.cost:.2f}"
+        if task.cost is not None and not task.price_confirmed:
+            price += ", price not confirmed"
         table.add_row(
             task.task,
             task.model,

@@ -37,8 +37,10 @@ def print_status(state: RunState, *, as_json: bool) -> None:
         return
     print(f"{state.folder}: {state.state}; {state.guarantee}; {_stage(state)} {_ago(state)}".rstrip())
     if state.n_calls:
-        cost = "price unknown" if state.cost is None else f"${state.cost:.4f}"
-        print(f"  {state.n_calls:,} requests, {state.n_tokens:,} tokens as reported, {cost}")
+        cost = "cost unknown" if state.cost is None else f"${state.cost:.4f}"
+        tokens = "unknown" if state.n_tokens is None else f"{state.n_tokens:,}"
+        rest = f", nothing reported of {state.n_unreported:,} calls" if state.n_unreported else ""
+        print(f"  {state.n_calls:,} requests, {tokens} tokens as reported{rest}, {cost}")
     for item in state.sent:
         print(f"  to {item.host}, {item.model}: {item.content} text, {item.n:,} requests")
     if state.state == "stopped":
@@ -64,4 +66,5 @@ def _ago(state: RunState) -> str:
 
 def _plain(state: RunState) -> dict[str, object]:
     values = asdict(state)
-    return {**values, "folder": str(state.folder), "n_calls": state.n_calls, "n_tokens": state.n_tokens}
+    sums = {"n_calls": state.n_calls, "n_tokens": state.n_tokens, "n_unreported": state.n_unreported}
+    return {**values, "folder": str(state.folder), **sums}

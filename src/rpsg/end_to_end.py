@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from rpsg import data
+from rpsg.audit.canary_mark import holds_canaries
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
@@ -61,7 +62,11 @@ def run_end_to_end(
     # nothing of another's.
     digest = planned.material.sha256 if planned.material is not None else ""
     folder = RunDir.create(
-        Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus), public=digest
+        Path(str(config.output.folder)),
+        config,
+        fingerprint=data.fingerprint(corpus),
+        public=digest,
+        contains_canaries=holds_canaries(config, corpus),
     )
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_material(session, planned)

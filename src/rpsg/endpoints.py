@@ -169,7 +169,10 @@ def find_endpoint(name: str, own: Mapping[str, EndpointConfig]) -> EndpointConfi
         known = sorted({*BUILT_IN, *own, *IN_PROCESS})
         near = difflib.get_close_matches(prefix, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"model {name!r}: there is no endpoint {prefix!r}; {hint}")
+        raise ConfigError(
+            f"model {name!r}: there is no endpoint {prefix!r}; {hint}. A model that another package brings "
+            "has a name without a colon"
+        )
     if not rest:
         raise ConfigError(f"model {name!r}: write the model's name after the colon")
     base = BUILT_IN.get(prefix, EndpointConfig()).model_dump()

@@ -10,7 +10,7 @@ from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
 from rpsg.llm.meter import Meter, load_prices
-from rpsg.llm.prompting import PromptedSummariser, load_prompt
+from rpsg.llm.prompting import PromptedSummariser, PromptName, load_lines, load_prompt
 from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import (
     CalledTextModel,
@@ -97,6 +97,22 @@ def check_keys(config: RunConfig) -> None:
             endpoint.read_keys()
 
 
+def check_prompts(config: RunConfig) -> None:
+    """Refuses a run whose prompts are not whole, before anything is begun.
+
+    Raises:
+        ConfigError: a file is missing, or is not a prompt for its purpose.
+    """
+    names: tuple[PromptName, ...] = ("write", "rewrite")
+    if config.guarantee == "end-to-end":
+        names = ("public", "keys", "rewrite")
+    else:
+        load_prompt(config.abstract.prompt, "abstract")
+    for name in names:
+        load_prompt(config.write.prompt, name)
+    load_lines(config.write.prompt, "openers.txt")
+
+
 def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
     """Loads the models that a configuration names.
 
@@ -104,7 +120,7 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
         ModelUnavailable: a model's files are not there.
         PrivateDataError: a task that reads private text, or a summary of it, names a remote model.
     """
-    names, loader = config.models, _Loader(config, store, on_progress)
+    names, device, loader = config.models, config.generation.device, _Loader(config, store, on_progress)
     writer = loader.load(names.write)
     # End-to-end, nothing is summarised, and the writer reads ledger outputs only: it may be remote.
     summariser = None if config.guarantee == "end-to-end" else loader.summariser(writer)
@@ -112,7 +128,7 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
         require_local(summariser.name, summariser.trust, task="abstraction")
         if not config.allow_remote_abstractions:
             require_local(writer.name, writer.trust, task="writing from summaries of private text")
-    embedder = registry.embedder(names.embed, serving=loader.serving)
+    embedder = registry.embedder(names.embed, device=device, serving=loader.serving)
     require_local(embedder.name, embedder.trust, task="embedding")
     if isinstance(embedder, Closeable):
         loader.opened.append(embedder)
@@ -121,7 +137,7 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
         sentiment=loader.sentiment(),
         writer=loader.keep(writer, "write"),
         embedder=embedder,
-        pii=registry.pii_detector(names.pii) if config.refine.pii.enabled else None,
+        pii=registry.pii_detector(names.pii, device=device) if config.refine.pii.enabled else None,
         open=tuple(loader.opened),
     )
 
@@ -142,12 +158,16 @@ class _Loader:
         may_leave = FREE | abstraction if config.allow_remote_abstractions else FREE
         self.serving = Serving(endpoints=config.endpoints, calling=config.calling, remote_content=may_leave)
         self.meter = Meter(config.calling, load_prices(config.calling.prices), self.store.usage())
-        self.settings = f"{generation.dtype}/{generation.threads}"
+        self.settings = f"{generation.dtype}/{generation.threads}/{generation.device}"
 
     def load(self, name: str) -> TextModel:
         generation = self.config.generation
         model = registry.text_model(
-            name, dtype=generation.dtype, threads=generation.threads, serving=self.serving
+            name,
+            device=generation.device,
+            dtype=generation.dtype,
+            threads=generation.threads,
+            serving=self.serving,
         )
         if isinstance(model, Closeable):
             self.opened.append(model)
@@ -181,7 +201,9 @@ class _Loader:
         config, name = self.config, self.config.models.abstract
         if registry.is_summariser(name):
             return StoredSummariser(
-                registry.summariser(name, max_tokens=config.abstract.max_tokens),
+                registry.summariser(
+                    name, max_tokens=config.abstract.max_tokens, device=config.generation.device
+                ),
                 self.store,
                 chunk_size=config.generation.chunk_size,
                 settings=self.settings,
@@ -200,4 +222,4 @@ class _Loader:
             return None
         if find_endpoint(name, self.config.endpoints) is not None:
             return PromptedSentiment(self.keep(self.load(name), "sentiment"))
-        return registry.sentiment_model(name)
+        return registry.sentiment_model(name, device=self.config.generation.device)

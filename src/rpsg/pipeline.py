@@ -8,18 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rpsg import data
+from rpsg.audit.canary_mark import holds_canaries
 from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
+from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
-from rpsg.loading import check_keys, check_trust
+from rpsg.loading import check_keys, check_prompts, check_trust
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
 from rpsg.privacy import budget
 from rpsg.privacy.card import promise
-from rpsg.privacy.card_words import noise_in_words, statement
+from rpsg.privacy.card_words import canaries_in_words, noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
@@ -53,23 +55,30 @@ def run(
         The released texts, the statement of what protects them, and what happened.
 
     Raises:
-        ConfigError: more texts are wanted than there are seeds, or a server's key is not set.
+        ConfigError: more texts are wanted than there are seeds, or a server's key is not set, or a
+            prompt is not whole.
         RunDirError: the folder holds another run.
         DataError: label values hold personal details.
         BudgetExceeded: the data have a budget, which cannot be charged in these modes.
         PrivateDataError: a task that reads private text names a remote model.
         PrivacyError: the run's ledger was edited, cut, or is an old copy.
     """
-    config = with_folder(config)
+    config = with_device(with_folder(config))
     check_trust(config)
     check_keys(config)
+    check_prompts(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
     if not config.outside_budget:
         budget.refuse_uncharged(corpus)
-    folder = RunDir.create(Path(str(config.output.folder)), config, fingerprint=data.fingerprint(corpus))
+    folder = RunDir.create(
+        Path(str(config.output.folder)),
+        config,
+        fingerprint=data.fingerprint(corpus),
+        contains_canaries=holds_canaries(config, corpus),
+    )
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_labels(session, corpus)
         session.n_outside = budget.note_outside(corpus, folder.run_id)
@@ -148,7 +157,7 @@ def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     check_trust(config)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = _split(config, corpus)
+    pool, calibration = split(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -160,8 +169,26 @@ def with_folder(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"output": output})
 
 
+def with_device(config: RunConfig) -> RunConfig:
+    """Returns the configuration with the device that models compute on, as this machine has it.
+
+    Noted when a run begins: texts written on a GPU are others than those written on a processor, so the run
+    goes on on the same kind of device only.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    device = resolve_device(config.generation.device)
+    generation = config.generation.model_copy(update={"device": device})
+    return config.model_copy(update={"generation": generation})
+
+
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Returns what a run may say of its privacy."""
+    return _statement(config, corpus) + (canaries_in_words() if holds_canaries(config, corpus) else "")
+
+
+def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
         return promise(
@@ -182,7 +209,8 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
-def _split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+def split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that can seed and the calibration part, which never seeds."""
     key = Streams(config.seed).key("calibration").to_bytes(8)
     return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 

@@ -26,6 +26,7 @@ class PlannedCalls:
         n_prompt_tokens: read in all of them, estimated from characters.
         n_tokens: written in all of them, estimated from the lengths asked for.
         cost: US dollars; None where the price is unknown.
+        price_confirmed: whether the price table says that the provider was seen to say so.
     """
 
     task: str
@@ -35,6 +36,7 @@ class PlannedCalls:
     n_prompt_tokens: int
     n_tokens: int
     cost: float | None
+    price_confirmed: bool = False
 
 
 def plan_calls(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[PlannedCalls]:
@@ -136,7 +138,8 @@ def _priced(task: PlannedCalls, config: RunConfig, prices: PriceTable) -> Planne
     # At most so long: a model that thinks little costs less.
     task = replace(task, n_tokens=task.n_tokens + task.n_calls * endpoint.reasoning_tokens)
     cost = prices.cost(task.model, task.n_prompt_tokens, task.n_tokens)
-    return replace(task, on_server=True, cost=cost)
+    confirmed = prices.is_confirmed(task.model)
+    return replace(task, on_server=True, cost=cost, price_confirmed=confirmed)
 
 
 def _prompt(config: RunConfig, name: PromptName) -> int:

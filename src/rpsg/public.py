@@ -190,7 +190,7 @@ def build_public_file(
     streams = Streams(config.seed)
     if corpus is not None:
         texts = read_public_corpus(corpus, text_column=text_column, config=config)
-        embedder = registry.embedder(config.models.embed)
+        embedder = registry.embedder(config.models.embed, device=config.generation.device)
         source = f"declared public: {corpus.name}"
     else:
         with tempfile.TemporaryDirectory() as folder, closing(CallStore(Path(folder) / "calls")) as store:

@@ -16,7 +16,7 @@ from typing import cast
 from rpsg.endpoints import NO_SERVERS, Serving, find_endpoint, split_name
 from rpsg.errors import ConfigError
 from rpsg.scores import Metric
-from rpsg.types import Embedder, PiiDetector, SentimentModel, Summariser, TextModel
+from rpsg.types import Device, Embedder, PiiDetector, SentimentModel, Summariser, TextModel
 
 ENTRY_POINTS = "rpsg.models"
 PRESIDIO = "presidio-en"
@@ -30,6 +30,7 @@ BUILT_IN: dict[str, str] = {
 def text_model(
     name: str,
     *,
+    device: Device = "cpu",
     dtype: str = "auto",
     threads: int | None = None,
     serving: Serving = NO_SERVERS,
@@ -38,6 +39,7 @@ def text_model(
 
     Args:
         name: what the configuration says; `<endpoint>:<model>` is on a server.
+        device: that a model of transformers in this process computes on.
         dtype: of the weights of a model in this process.
         threads: of a model in this process.
         serving: the configuration's servers.
@@ -62,17 +64,19 @@ def text_model(
         )
     name = name.removeprefix("local:")
     load = _load("rpsg.llm.local:LocalTextModel.load")
-    return cast("TextModel", load(_resolve("text", name), name=_shown(name), dtype=dtype, threads=threads))
+    folder = _resolve("text", name)
+    return cast("TextModel", load(folder, name=_shown(name), device=device, dtype=dtype, threads=threads))
 
 
-def summariser(name: str, *, max_tokens: int) -> Summariser:
+def summariser(name: str, *, max_tokens: int, device: Device = "cpu") -> Summariser:
     """Loads an encoder-decoder summariser whose summaries have at most `max_tokens`."""
     own = _find("summariser", name)
     if own is not None:
         return cast("Summariser", own())
     settings = _load("rpsg.llm.seq2seq:BeamSettings.of_length")(max_tokens)
     load = _load("rpsg.llm.seq2seq:Seq2SeqSummariser.load")
-    return cast("Summariser", load(_resolve("summariser", name), name=_shown(name), settings=settings))
+    folder = _resolve("summariser", name)
+    return cast("Summariser", load(folder, name=_shown(name), settings=settings, device=device))
 
 
 def is_summariser(name: str) -> bool:
@@ -86,7 +90,7 @@ def is_summariser(name: str) -> bool:
     return bool(settings.get("is_encoder_decoder", False))
 
 
-def embedder(name: str, *, serving: Serving = NO_SERVERS) -> Embedder:
+def embedder(name: str, *, device: Device = "cpu", serving: Serving = NO_SERVERS) -> Embedder:
     """Loads a sentence embedder."""
     own = _find("embedder", name)
     if own is not None:
@@ -97,25 +101,21 @@ def embedder(name: str, *, serving: Serving = NO_SERVERS) -> Embedder:
             "Embedder", _load("rpsg.llm.openai_embed:OpenAIEmbedder")(name, endpoint, serving.calling)
         )
     name = name.removeprefix("local:")
-    return cast(
-        "Embedder",
-        _load("rpsg.llm.embed:TransformerEmbedder.load")(_resolve("embedder", name), name=_shown(name)),
-    )
+    load = _load("rpsg.llm.embed:TransformerEmbedder.load")
+    return cast("Embedder", load(_resolve("embedder", name), name=_shown(name), device=device))
 
 
-def sentiment_model(name: str) -> SentimentModel:
+def sentiment_model(name: str, *, device: Device = "cpu") -> SentimentModel:
     """Loads a sentiment classifier."""
     own = _find("sentiment", name)
     if own is not None:
         return cast("SentimentModel", own())
     name = name.removeprefix("local:")
-    return cast(
-        "SentimentModel",
-        _load("rpsg.llm.sentiment:TransformerSentiment.load")(_resolve("sentiment", name), name=_shown(name)),
-    )
+    load = _load("rpsg.llm.sentiment:TransformerSentiment.load")
+    return cast("SentimentModel", load(_resolve("sentiment", name), name=_shown(name), device=device))
 
 
-def pii_detector(name: str) -> PiiDetector:
+def pii_detector(name: str, *, device: Device = "cpu") -> PiiDetector:
     """Loads a detector of personal details; a token classifier finds what it finds beside the embedded one.
 
     Raises:
@@ -134,7 +134,7 @@ def pii_detector(name: str) -> PiiDetector:
     if not is_model:
         return embedded
     load = _load("rpsg.llm.pii_classifier:ClassifierPii.load")
-    return cast("PiiDetector", load(_resolve("pii", name), name=_shown(name), base=embedded))
+    return cast("PiiDetector", load(_resolve("pii", name), name=_shown(name), base=embedded, device=device))
 
 
 def model_folder(kind: str, name: str) -> Path:

@@ -46,6 +46,7 @@ def publish(
         data_flow=tuple(data_flows(session)),
         outside_budget=session.n_outside,
         public_inputs=session.public_inputs,
+        contains_canaries=folder.contains_canaries,
     )
     session.ledger.attest(inputs.model_dump(mode="json"))
     card = build_card(inputs, session.ledger.lines())

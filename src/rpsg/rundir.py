@@ -40,7 +40,15 @@ class RunDir:
     # --- creation ------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, root: Path, config: RunConfig, *, fingerprint: str, public: str = "") -> "RunDir":
+    def create(
+        cls,
+        root: Path,
+        config: RunConfig,
+        *,
+        fingerprint: str,
+        public: str = "",
+        contains_canaries: bool = False,
+    ) -> "RunDir":
         """Makes a run folder, or opens the one that the same configuration and data began.
 
         Args:
@@ -48,6 +56,7 @@ class RunDir:
             config: the run's configuration.
             fingerprint: SHA-256 of the private data; kept in `private/` only.
             public: SHA-256 of the file of public topics and phrases; "" where none is used.
+            contains_canaries: whether the data hold planted canaries; kept for good.
 
         Raises:
             RunDirError: the folder holds something else.
@@ -58,6 +67,8 @@ class RunDir:
         if run.manifest.exists():
             run._check_same(config, fingerprint, public)
             run.check_not_purged()
+            if contains_canaries and not run.contains_canaries:
+                run._write_manifest(run.run_id, contains_canaries=True)
             return run
         if root.exists() and any(root.iterdir()) and not run._is_unfinished():
             raise RunDirError(f"{root} is not empty and holds no run; name a new folder with -o")
@@ -65,7 +76,11 @@ class RunDir:
             run.private.mkdir(parents=True, mode=0o700, exist_ok=True)
             with run.working():
                 if not run.manifest.exists():
-                    run._begin(config, {"fingerprint": fingerprint, "public": public})
+                    run._begin(
+                        config,
+                        {"fingerprint": fingerprint, "public": public},
+                        contains_canaries=contains_canaries,
+                    )
                     return run
         except OSError as error:
             raise RunDirError(f"cannot write to {root}: {error.strerror}") from None
@@ -73,12 +88,16 @@ class RunDir:
         run._check_same(config, fingerprint, public)
         return run
 
-    def _begin(self, config: RunConfig, made_of: Mapping[str, str]) -> None:
+    def _begin(self, config: RunConfig, made_of: Mapping[str, str], *, contains_canaries: bool) -> None:
         (self.root / "done").mkdir(exist_ok=True)
         write_text(self.config, config.to_yaml())
         write_json(self.private / "data.json", made_of)
         # Written last: a folder with a manifest is a complete beginning.
-        write_json(self.manifest, {"run_id": secrets.token_hex(8), "layout": 1})
+        self._write_manifest(secrets.token_hex(8), contains_canaries=contains_canaries)
+
+    def _write_manifest(self, run_id: str, *, contains_canaries: bool) -> None:
+        mark = {"contains_canaries": True} if contains_canaries else {}
+        write_json(self.manifest, {"run_id": run_id, "layout": 1, **mark})
 
     @classmethod
     def open(cls, root: Path) -> "RunDir":
@@ -113,6 +132,29 @@ class RunDir:
             f"{self.root} holds a run of {what}; name a new folder with -o, "
             f"or go on with that run: rpsg resume {self.root}"
         )
+
+    # --- canaries ------------------------------------------------------------------------------
+
+    @property
+    def contains_canaries(self) -> bool:
+        """Whether the run was made from data with planted canaries, by its manifest or its card."""
+        values = [json.loads(self.manifest.read_text(encoding="utf-8"))]
+        card = self.release / "privacy_card.json"
+        if card.exists():
+            values.append(json.loads(card.read_text(encoding="utf-8")).get("inputs", {}))
+        return any(bool(item.get("contains_canaries", False)) for item in values)
+
+    def check_publishable(self) -> None:
+        """Refuses to let a run of planted data leave the machine. Whatever publishes a run calls it first.
+
+        Raises:
+            RunDirError: the run was made from data with planted canaries.
+        """
+        if self.contains_canaries:
+            raise RunDirError(
+                f"{self.root} was made from data with planted canaries, for an audit: its texts may repeat "
+                "made-up records. Publish a second run, of the data without canaries: rpsg run"
+            )
 
     # --- who works on it -----------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ class RunState:
         total: items of it.
         updated: when that was noted, in seconds since 1970; None before the first stage.
         usage: tokens a model on a server used, as the server reported them.
-        cost: US dollars for them; None where a price is unknown or nothing was called.
+        cost: US dollars for them; None where a price is unknown, a server reports nothing, or nothing was
+            called.
         sent: what was sent where.
     """
 
@@ -53,9 +54,16 @@ class RunState:
         return sum(item.n for item in self.sent)
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens read and written by servers, as they reported them."""
+    def n_tokens(self) -> int | None:
+        """Tokens read and written by servers, as they reported them; None where none did."""
+        if self.n_unreported and not any(item.n_reported for item in self.usage):
+            return None
         return sum(item.n_prompt_tokens + item.n_tokens for item in self.usage)
+
+    @property
+    def n_unreported(self) -> int:
+        """Finished calls of which no server said what they used."""
+        return sum(item.n_unreported for item in self.usage)
 
 
 def read_state(folder: Path) -> RunState:
@@ -72,7 +80,10 @@ def read_state(folder: Path) -> RunState:
     progress = run.read_progress()
     usage, sent = _read_calls(run.calls)
     prices = load_prices(config.calling.prices)
-    costs = [prices.cost(item.model, item.n_prompt_tokens, item.n_tokens) for item in usage]
+    costs = [
+        prices.cost(item.model, item.n_prompt_tokens, item.n_tokens) if item.n_reported else None
+        for item in usage
+    ]
     priced = [cost for cost in costs if cost is not None]
     noted = progress.get("time")
     return RunState(

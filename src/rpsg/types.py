@@ -14,6 +14,8 @@ import numpy.typing as npt
 from rpsg.errors import DataError
 
 Trust = Literal["local", "remote"]
+# Where models in this process compute; auto: on a GPU where there is one.
+Device = Literal["auto", "cpu", "cuda"]
 # What a prompt holds: nothing private; ledger outputs; an abstraction or what was written from one;
 # private text.
 Content = Literal["public", "released", "abstraction", "private"]

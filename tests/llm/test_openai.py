@@ -163,6 +163,15 @@ def test_the_key_of_a_known_endpoint_is_not_sent_to_another_server(monkeypatch: 
     assert known is not None and known.read_keys() == [KEY]
 
 
+def test_a_name_with_a_colon_that_is_no_endpoint_says_what_may_be_meant() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'ollama'\?.* name without a colon"):
+        find_endpoint("olama:m", {})
+    with pytest.raises(
+        ConfigError, match=r"known: .*vllm.* another package brings has a name without a colon"
+    ):
+        find_endpoint("acme:large", {})
+
+
 def kept(server: Server, path: Path, **settings: object) -> CalledTextModel:
     limits = {name: settings.pop(name) for name in ("max_tokens", "max_cost") if name in settings}
     serving = Serving(
@@ -205,6 +214,23 @@ def test_usage_that_is_not_reported_is_not_guessed(server: Server, tmp_path: Pat
     server.always = "silent"
     (reply,) = kept(server, tmp_path / "calls").complete(ask(1))
     assert (reply.n_prompt_tokens, reply.n_tokens) == (None, None)
+    (used,) = CallStore(tmp_path / "calls").usage()
+    assert (used.n_prompt_tokens, used.n_tokens, used.n_reported, used.n_unreported) == (0, 0, 0, 1)
+    server.always = OK
+    kept(server, tmp_path / "calls").complete(ask(3))
+    (used,) = CallStore(tmp_path / "calls").usage()
+    assert (used.n_prompt_tokens, used.n_tokens, used.n_reported, used.n_unreported) == (14, 10, 2, 1)
+
+
+def test_what_a_silent_server_used_counts_after_a_resume_by_its_length(
+    server: Server, tmp_path: Path
+) -> None:
+    server.always = "silent"
+    kept(server, tmp_path / "calls").complete(ask(20))
+    # 20 prompts of 6 or 7 characters and as many replies of 11 or 12: at least 20 * (1.5 + 2.75) tokens.
+    with pytest.raises(LimitReached, match="max_tokens"):
+        kept(server, tmp_path / "calls", max_tokens=85).complete(ask(21))
+    assert server.asked["text 20"] == 0
 
 
 def test_what_was_sent_where_is_on_file(server: Server, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ alone: never in the data, the mark, a message or a run folder.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from rpsg.errors import ConfigError, DataError
 from rpsg.types import Labels
 
 Kind = Literal["suffix", "sampled", "fact", "tail"]
+Method = Literal["instruction", "near_duplicate", "injection"]
 ScoreName = Literal["nearest", "rare_words", "longest_run", "bigram_ratio", "fact_exact", "fact_fuzzy"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 REPETITIONS = (1, 4, 16)
@@ -32,8 +34,8 @@ PRIMARY: Mapping[Kind, ScoreName] = {
     "fact": "fact_fuzzy",
     "tail": "rare_words",
 }
-# Shares of the canaries that are guessed, highest scores first. With all of them the lower half is guessed
-# "out"; few guesses suit a release that leaks few canaries and hides the others well.
+# Shares of the canaries that are guessed, highest scores first. With all of them, those in the lower of two
+# clusters of scores are guessed "out"; few guesses suit a release that leaks few canaries and hides others.
 GUESS_SHARES = (1.0, 0.25, 0.05)
 _VERSION = 1
 
@@ -85,6 +87,26 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Poison:
+    """A crafted record, in the data whatever the coins say.
+
+    Attributes:
+        canary_id: the target.
+        method: how it tries to pull the target out.
+        text: the text.
+        unit_id: whom the data say it belongs to; "" without a unit column.
+    """
+
+    canary_id: str
+    method: Method
+    text: str
+    unit_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"Poison(<{self.method}>)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Secrets:
     """All canaries, and what was decided before anything was released.
 
@@ -93,12 +115,14 @@ class Secrets:
         has_units: whether repetitions of a canary belong to one unit.
         primary: the score that guesses, by kind.
         guess_shares: shares of canaries guessed; each of them is tested at its part of the error.
+        poisons: records that aim at some of the canaries.
     """
 
     canaries: tuple[Canary, ...]
     has_units: bool
     primary: Mapping[Kind, ScoreName] = field(default_factory=lambda: dict(PRIMARY))
     guess_shares: tuple[float, ...] = GUESS_SHARES
+    poisons: tuple[Poison, ...] = ()
 
     def __repr__(self) -> str:
         return f"Secrets(<{len(self.canaries)} canaries>)"
@@ -137,7 +161,7 @@ def read_secrets(path: Path) -> Secrets:
     raise DataError(f"{path} is no secrets file of this version; name what rpsg canary plant wrote")
 
 
-def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int) -> None:
+def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int, n_poisons: int = 0) -> None:
     """Refuses too few canaries to prove anything, and so many that they would shape the release.
 
     The share is what it would be if every coin fell on "in", so that the refusal says nothing of the coins.
@@ -156,10 +180,14 @@ def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int) -> N
             f"a canary stands in {', '.join(map(str, REPETITIONS))} records (given: "
             f"{', '.join(map(str, wrong)) or 'nothing'})"
         )
-    most = sum(repetitions[i % len(repetitions)] for i in range(n_canaries))
-    if most > MAX_SHARE * (n_records + most):
-        needed = int(most * (1 - MAX_SHARE) / MAX_SHARE) + 1
+    most = n_poisons + sum(repetitions[i % len(repetitions)] for i in range(n_canaries))
+    # The small terms keep whole numbers whole.
+    room = math.floor(n_records * MAX_SHARE / (1 - MAX_SHARE) + 1e-9)
+    if most > room:
+        needed = math.ceil(most * (1 - MAX_SHARE) / MAX_SHARE - 1e-9)
+        what = "canaries and poisons" if n_poisons else "canaries"
         raise ConfigError(
-            f"{n_canaries} canaries in up to {most} records would be more than {MAX_SHARE:.0%} of the data; "
-            f"with {n_records} records plant fewer or repeat them less, or bring {needed} records"
+            f"{n_canaries + n_poisons} {what} in up to {most} records could be more than {MAX_SHARE:.0%} of "
+            f"the data; these {n_records} records hold up to {room}: plant fewer, repeat them less, or bring "
+            f"{needed} records"
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rpsg.audit.canary import Canary, Kind, Secrets, check_plan, to_json
 from rpsg.audit.canary_mark import is_planted, make_mark, mark_path, remember
 from rpsg.audit.canary_texts import STYLES, TextMaker
+from rpsg.audit.poisoning import check_poisons, craft_poisons
 from rpsg.data import DEFAULT_ID_COLUMN, read_corpus
 from rpsg.errors import ConfigError, DataError
 from rpsg.readers import Columns, read_columns
@@ -51,6 +52,7 @@ class Planting:
         repetitions: records a canary, evenly among the canaries.
         style: of fact statements.
         roles: columns.
+        n_poisons: crafted records that aim at some of the canaries; 0 for none.
     """
 
     source: Path
@@ -61,6 +63,7 @@ class Planting:
     repetitions: tuple[int, ...]
     style: str
     roles: Roles
+    n_poisons: int = 0
 
 
 def read_data(planting: Planting) -> PrivateCorpus:
@@ -90,7 +93,8 @@ def read_data(planting: Planting) -> PrivateCorpus:
         id_column=roles.id,
         min_words=1,
     )
-    check_plan(planting.n_canaries, planting.repetitions, len(corpus))
+    check_poisons(planting.n_poisons)
+    check_plan(planting.n_canaries, planting.repetitions, len(corpus), planting.n_poisons)
     if is_planted(corpus, planting.source):
         raise DataError(f"{planting.source} holds planted canaries already; plant into the clean data")
     return corpus
@@ -122,7 +126,7 @@ def plant(
     found = _make(planting, corpus, public, chance)
     columns = read_columns(planting.source, lambda names: names)
     rows = _insert(columns, found, planting.roles, corpus, chance)
-    mark = make_mark([canary.text for canary in found.canaries])
+    mark = make_mark([*(c.text for c in found.canaries), *(p.text for p in found.poisons)])
     written: list[Path] = []
     try:
         # The secrets first: planted data without them would be spoilt for nothing.
@@ -145,7 +149,10 @@ def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance
         avoid={word for record in corpus.records for word in words_of(record.text)},
         chance=chance,
     )
-    units = _new_keys([record.unit_id for record in corpus.records], planting.n_canaries, chance)
+    known_units = [record.unit_id for record in corpus.records]
+    units = _new_keys(known_units, planting.n_canaries + planting.n_poisons, chance)
+    if not corpus.has_units:
+        units = [""] * len(units)
     canaries = []
     for number in range(planting.n_canaries):
         # Kinds in turn, and within a kind repetitions in turn: every pair is as frequent.
@@ -159,12 +166,17 @@ def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance
                 text=text,
                 labels=dict(donor.labels),
                 n_rep=planting.repetitions[number // len(planting.kinds) % len(planting.repetitions)],
-                unit_id=units[number] if corpus.has_units else "",
+                unit_id=units[number],
                 fact=fact,
                 is_in=chance.getrandbits(1) == 1,
             )
         )
-    return Secrets(canaries=tuple(canaries), has_units=corpus.has_units)
+    return Secrets(
+        canaries=tuple(canaries),
+        has_units=corpus.has_units,
+        # Each from an attacker's account of its own: the worst case for a limit per person.
+        poisons=craft_poisons(canaries, units[planting.n_canaries :], chance),
+    )
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -173,20 +185,27 @@ def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance
 def _insert(
     columns: Columns, found: Secrets, roles: Roles, corpus: PrivateCorpus, chance: random.Random
 ) -> Columns:
-    """Returns the columns with a row for every record of a canary that is in, at random places."""
+    """Returns the columns with a row for every record that is put in, at random places."""
     names = list(columns)
     rows: list[list[object]] = [list(row) for row in zip(*columns.values(), strict=True)]
-    planted = [canary for canary in found.canaries if canary.is_in for _ in range(canary.n_rep)]
+    planted = [
+        (canary.text, canary.labels, canary.unit_id)
+        for canary in found.canaries
+        if canary.is_in
+        for _ in range(canary.n_rep)
+    ]
+    labels = {canary.canary_id: canary.labels for canary in found.canaries}
+    planted += [(item.text, labels[item.canary_id], item.unit_id) for item in found.poisons]
     id_column = roles.id or (
         DEFAULT_ID_COLUMN
         if DEFAULT_ID_COLUMN in columns and DEFAULT_ID_COLUMN not in {roles.text, roles.unit}
         else None
     )
     ids = _new_keys([record.record_id for record in corpus.records], len(planted), chance)
-    for canary, key in zip(planted, ids, strict=True):
-        values: dict[str, object] = {roles.text: canary.text, **canary.labels}
+    for (text, own_labels, unit), key in zip(planted, ids, strict=True):
+        values: dict[str, object] = {roles.text: text, **own_labels}
         if roles.unit is not None:
-            values[roles.unit] = canary.unit_id
+            values[roles.unit] = unit
         if id_column is not None:
             values[id_column] = key
         row = [_like(values.get(name), columns[name]) for name in names]

@@ -23,10 +23,10 @@ _SUFFIX_WORDS = (10, 20)
 _TAIL_WORDS = 8
 _TAIL_LETTERS = (5, 8)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-_BEGIN = "b br c cl d dr f fl g gr h j k kl l m n p pl qu r s sk st t tr v w y z".split()
-_MIDDLE = "a ai au e ei i o oa u".split()
-_DRUG_ENDS = "etil oxan ivir adol enib azine olimus epam afil idone".split()
-_TOWN_ENDS = "marsh ford wick holm bury combe stead mere thorpe garth".split()
+_BEGIN = "bcdfghjklmnprstvwyz"
+_MIDDLE = ["a", "ai", "au", "e", "ei", "i", "o", "oa", "u"]
+_DRUG_ENDS = ["etil", "oxan", "ivir", "adol", "enib", "azine", "olimus", "epam", "afil", "idone"]
+_TOWN_ENDS = ["marsh", "ford", "wick", "holm", "bury", "combe", "stead", "mere", "thorpe", "garth"]
 _FACTS: Mapping[str, tuple[str, ...]] = {
     "posts": (
         "I moved to {place} last spring and have been on {value} for {number} days now.",

@@ -1,21 +1,22 @@
 """A text model whose calls go in batches, which outlive the process that sent them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rpsg.endpoints import EndpointConfig
 from rpsg.errors import ConfigError, ModelRefused, ModelUnavailable
-from rpsg.llm.calls import Call, CallStore, Sending, call_key
-from rpsg.llm.meter import Meter, estimate_tokens
+from rpsg.llm.calls import Call, Sending, call_key
+from rpsg.llm.meter import estimate_tokens
+from rpsg.llm.openai import OpenAITextModel
 from rpsg.llm.openai_batch import UNSUPPORTED, new_mark
 from rpsg.llm.replies import Unusable, read_reply, rejected
-from rpsg.types import Completion, Progress, TextRequest, Trust
+from rpsg.llm.wrappers import KeptTextModel
+from rpsg.types import Completion, Progress, TextRequest
 
 if TYPE_CHECKING:
-    from rpsg.llm.openai import OpenAITextModel
     from rpsg.llm.openai_batch import BatchLine, BatchServer
 
-OnProgress = Callable[[Progress], None]
 # What servers take in one batch.
 _MOST_CALLS, _MOST_BYTES = 20_000, 80_000_000
 _ROUNDS = 3
@@ -25,7 +26,8 @@ _HARD = frozenset({"insufficient_quota", "invalid_api_key", "model_not_found", "
 _FINAL = {"content_filter": "content filter", "context_length_exceeded": "context too long"}
 
 
-class BatchedTextModel:
+@dataclass(eq=False, repr=False)
+class BatchedTextModel(KeptTextModel[OpenAITextModel]):
     """A text model on a server with a batch interface.
 
     A batch is noted before it is sent, and carries a mark by which it is found again: what a process that
@@ -36,41 +38,17 @@ class BatchedTextModel:
         ModelRefused: the server does not take a batch.
     """
 
-    def __init__(
-        self,
-        model: "OpenAITextModel",
-        *,
-        store: CallStore,
-        stage: str,
-        meter: Meter,
-        on_progress: OnProgress,
-    ) -> None:
-        self._model = model
-        self._store = store
-        self._stage = stage
-        self._meter = meter
-        self._on_progress = on_progress
-        # Batches whose calls the meter knows to be under way.
-        self._counted: set[str] = set()
-        self._n_answers = 0
-        self._left_out: set[str | None] = set()
-        self.name = model.name
-        self.trust: Trust = model.trust
-        self.hosts = model.hosts
-        self.context_tokens = model.context_tokens
-        meter.check_priced(model.name)
-
-    def at(self, stage: str) -> "BatchedTextModel":
-        """Names the stage that the next calls belong to; shown with the progress."""
-        self._stage = stage
-        return self
+    # Batches whose calls the meter knows to be under way.
+    _counted: set[str] = field(default_factory=set, init=False)
+    _n_answers: int = field(default=0, init=False)
+    _left_out: set[str | None] = field(default_factory=set, init=False)
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes what is not on file yet, in batches; waits for them."""
         keys = [call_key(self.name, request) for request in requests]
         asked = dict(zip(keys, requests, strict=True))
-        found = self._store.find(keys)
-        batches = self._model.batches
+        found = self.store.find(keys)
+        batches = self.model.batches
         assert batches is not None
         number = 0
         while waiting := {key: request for key, request in asked.items() if key not in found}:
@@ -80,10 +58,10 @@ class BatchedTextModel:
                     lines = batches.wait(batch, self._report)
                 except ModelRefused:
                     # Nothing will come of it: the next try makes another.
-                    self._store.end_batch(mark, [], self._store.keys_in_batch(mark))
+                    self.store.end_batch(mark, [], self.store.keys_in_batch(mark))
                     raise
                 self._keep(mark, lines, asked, is_last=number == _ROUNDS - 1)
-            found = self._store.find(keys)
+            found = self.store.find(keys)
             # Of several parameters that a model does not take, a server names one at a time.
             number += len(self._left_out) == n_left_out
         self._report(len(found), len(asked))
@@ -93,30 +71,30 @@ class BatchedTextModel:
         """Finds the batches that hold these calls, and makes new ones for the rest."""
         found: dict[str, str] = {}
         covered: set[str] = set()
-        for mark, noted in self._store.open_batches(list(waiting)).items():
-            held = self._store.keys_in_batch(mark)
+        for mark, noted in self.store.open_batches(list(waiting)).items():
+            held = self.store.keys_in_batch(mark)
             # Without an id: the process died while it sent the batch, which may have arrived.
             batch = noted or batches.find(mark)
             if batch is None:
-                self._store.end_batch(mark, [], held)
+                self.store.end_batch(mark, [], held)
                 continue
-            self._store.name_batch(mark, batch)
+            self.store.name_batch(mark, batch)
             found[mark] = batch
             for key in held & waiting.keys() if mark not in self._counted else ():
-                self._meter.begun_before(self.name, *self._size(waiting[key]))
+                self.meter.begun_before(self.name, *self._size(waiting[key]))
             self._counted.add(mark)
             covered |= held
         for part in _parts({key: request for key, request in waiting.items() if key not in covered}):
             mark = new_mark()
-            bodies = {key: self._model.body_of(request) for key, request in part.items()}
+            bodies = {key: self.model.body_of(request) for key, request in part.items()}
             self._begin(mark, part)
             found[mark] = batches.submit(mark, bodies)
-            self._store.name_batch(mark, found[mark])
+            self.store.name_batch(mark, found[mark])
         return found
 
     def _begin(self, mark: str, part: Mapping[str, TextRequest]) -> None:
         for request in part.values():
-            self._meter.begin(self.name, *self._size(request))
+            self.meter.begin(self.name, *self._size(request))
         self._counted.add(mark)
         host = self.hosts[0]
         sendings = {
@@ -128,39 +106,39 @@ class BatchedTextModel:
             )
             for key, request in part.items()
         }
-        self._store.begin_batch(mark, sendings)
+        self.store.begin_batch(mark, sendings)
 
     def _keep(
         self, mark: str, lines: Sequence["BatchLine"], asked: Mapping[str, TextRequest], *, is_last: bool
     ) -> None:
         by_key = {line.key: line for line in lines}
         # Calls of the batch that nobody asks for now stay open: they are paid, and may be asked for again.
-        held = self._store.keys_in_batch(mark) & asked.keys()
+        held = self.store.keys_in_batch(mark) & asked.keys()
         dropped = self._leave_out({line.param for line in lines if line.reason in UNSUPPORTED})
         calls = []
         for key in held:
             reply = _reply(by_key.get(key), asked[key], is_last=is_last and not dropped)
-            self._meter.end(self.name, *self._size(asked[key]), reply)
+            self.meter.end(self.name, *self._size(asked[key]), reply)
             if reply is not None:
-                calls.append(Call(key=key, stage=self._stage, model=self.name, reply=reply))
+                calls.append(Call(key=key, stage=self.stage, model=self.name, reply=reply))
         refused = {line.reason for line in lines if line.body is None}
         self._n_answers += sum(line.body is not None for line in lines)
         if len(refused) == 1 and not self._n_answers:
             # While nothing was ever answered, this is more likely the settings, and a rejection would lose
             # every text for good.
             self._stop_if_hard(mark, held, *refused, is_last=is_last and not dropped)
-        self._store.end_batch(mark, calls, held)
+        self.store.end_batch(mark, calls, held)
 
     def _leave_out(self, parameters: set[str | None]) -> bool:
         """Leaves refused parameters out from now on; tells whether any was still sent."""
-        found = {name for name in parameters - self._left_out if self._model.drop_unknown(name)}
+        found = {name for name in parameters - self._left_out if self.model.drop_unknown(name)}
         self._left_out |= found
         return bool(found)
 
     def _stop_if_hard(self, mark: str, held: set[str], reason: str, *, is_last: bool) -> None:
         if reason in _FINAL or (reason in UNSUPPORTED and not is_last) or not (is_last or reason in _HARD):
             return
-        self._store.end_batch(mark, [], held)
+        self.store.end_batch(mark, [], held)
         raise ModelUnavailable(
             f"{self.name}: the server refuses every request of a batch ({reason}); check the key, the "
             "account, the model's name and the endpoint's settings. Every finished call is kept; resume the "
@@ -168,11 +146,11 @@ class BatchedTextModel:
         )
 
     def _size(self, request: TextRequest) -> tuple[int, int]:
-        return estimate_tokens(request), request.max_tokens + self._model.reasoning_tokens
+        return estimate_tokens(request), request.max_tokens + self.model.reasoning_tokens
 
     def _report(self, done: int, total: int) -> None:
-        cost = self._meter.cost_so_far(self.name)
-        self._on_progress(Progress(stage=self._stage, done=done, total=total, cost=cost))
+        cost = self.meter.cost_so_far(self.name)
+        self.on_progress(Progress(stage=self.stage, done=done, total=total, cost=cost))
 
 
 def check_batch_endpoint(name: str, endpoint: EndpointConfig) -> None:

@@ -35,6 +35,13 @@ CREATE TABLE IF NOT EXISTS sent (time REAL NOT NULL, host TEXT NOT NULL, model T
 CREATE TABLE IF NOT EXISTS batches (mark TEXT NOT NULL, key TEXT NOT NULL, batch TEXT, ended INTEGER NOT NULL,
     PRIMARY KEY (mark, key));
 """
+_USAGE = """
+SELECT model, SUM(known * COALESCE(prompt_tokens, 0)), SUM(known * COALESCE(tokens, 0)), SUM(known),
+    SUM(NOT known), (SELECT AVG(characters) FROM sent WHERE sent.model = used.model),
+    SUM((NOT known) * LENGTH(json_extract(reply, '$.text')))
+FROM (SELECT *, prompt_tokens IS NOT NULL AND tokens IS NOT NULL AS known FROM calls) AS used
+GROUP BY model
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +52,19 @@ class Usage:
         model: its name.
         n_prompt_tokens: read, where reported.
         n_tokens: written, where reported.
+        n_reported: calls whose use was reported.
+        n_unreported: those of which nothing is known.
+        n_prompt_characters: of the latter's prompts, on average a call; for limits, never shown as use.
+        n_characters: of all of their replies; likewise.
     """
 
     model: str
     n_prompt_tokens: int
     n_tokens: int
+    n_reported: int
+    n_unreported: int = 0
+    n_prompt_characters: float = 0.0
+    n_characters: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +80,18 @@ class Sent:
 
 def read_usage(db: sqlite3.Connection) -> list[Usage]:
     """Sums what the calls of an open file used, a model."""
-    rows = db.execute(
-        "SELECT model, COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(tokens), 0) FROM calls GROUP BY model"
-    )
-    return [Usage(model=model, n_prompt_tokens=read, n_tokens=written) for model, read, written in rows]
+    return [
+        Usage(
+            model=row[0],
+            n_prompt_tokens=row[1],
+            n_tokens=row[2],
+            n_reported=row[3],
+            n_unreported=row[4],
+            n_prompt_characters=row[5] or 0.0,
+            n_characters=row[6],
+        )
+        for row in db.execute(_USAGE)
+    ]
 
 
 def read_sent(db: sqlite3.Connection) -> list[Sent]:

@@ -1,8 +1,9 @@
 """The decoding loop: slots of a preallocated key-value cache, refilled as sequences finish.
 
 Works for any causal language model of transformers that keeps plain attention caches. The model's own
-modules compute; what is ours is what they leave slow on a processor: the cache's layout, short attention,
-and the layout of half-precision weights.
+modules compute; what is ours is what they leave slow: the cache's layout, short attention and, on a
+processor, the layout of half-precision weights. Counting and drawing are done on the processor, where a GPU
+computes too.
 """
 
 from collections import deque
@@ -19,8 +20,10 @@ from rpsg.llm.slot_cache import SlotCache, states_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# A forward pass over prompts takes about this many tokens at once: few enough to stay near the processor.
+# A forward pass over prompts takes about this many tokens at once: few enough to stay near the processor,
+# or enough to keep a GPU busy.
 _PREFILL_TOKENS = 1024
+_PREFILL_TOKENS_GPU = 4096
 # New sequences enter when this share of the slots is free, so that prompts are read in batches.
 _REFILL_SHARE = 0.125
 _MIN_SHARED = 16
@@ -34,6 +37,7 @@ class Decoder:
 
     def __init__(self, model: "PreTrainedModel", *, n_slots: int) -> None:
         self._model = model
+        self._device = model.device
         self._n_slots = n_slots
         self._adds_mask = model.config._attn_implementation == "rpsg"
         self._keeps_prefix_once = self._adds_mask and passes_on_options(model)
@@ -53,7 +57,8 @@ class Decoder:
             kept_once = SharedPrefix([states_of(layer) for layer in prefix.layers])
         start = shared if kept_once is not None else 0
         longest = max(len(job.prompt) + job.max_tokens for job in jobs) - start
-        cache = SlotCache(self._model.config.num_hidden_layers, n_slots, longest, start=start)
+        n_layers = self._model.config.num_hidden_layers
+        cache = SlotCache(n_layers, n_slots, longest, start=start, device=self._device)
         tokens = torch.zeros(n_slots, dtype=torch.long)
         while waiting or active:
             free = n_slots - len(active)
@@ -68,7 +73,8 @@ class Decoder:
 
     def _read_prefix(self, prompt: list[int]) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
-        self._model(input_ids=torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1)
+        ids = torch.tensor([prompt], device=self._device)
+        self._model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
         return cache
 
     def _enter(
@@ -80,7 +86,8 @@ class Decoder:
         prefix: DynamicCache | None,
         shared: int,
     ) -> None:
-        for part in _parts(new, shared):
+        is_gpu = self._device.type != "cpu"
+        for part in _parts(new, shared, _PREFILL_TOKENS_GPU if is_gpu else _PREFILL_TOKENS):
             first = len(active)
             logits, filled, rows = self._prefill(part, prefix, shared)
             cache.fill(first, filled, rows, [len(job.prompt) for job in part])
@@ -106,22 +113,24 @@ class Decoder:
                 cache.update(keys, values, index)
         wanted, place = torch.unique(lasts, return_inverse=True)
         is_short = shared + ids.shape[1] <= _SHORT
-        mask = _causal_mask(shared, ids.shape[1]) if self._adds_mask and is_short else None
-        output = self._model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=wanted)
+        is_gpu = self._device.type != "cpu"
+        mask = _causal_mask(shared, ids.shape[1]) if self._adds_mask and is_short and not is_gpu else None
+        output = self._model(
+            input_ids=ids.to(self._device), attention_mask=mask, past_key_values=cache, logits_to_keep=wanted
+        )
         return output.logits[rows, place[rows]], cache, rows
 
     def _step(
         self, active: Sequence[Job], cache: SlotCache, tokens: torch.Tensor, kept_once: SharedPrefix | None
     ) -> None:
         n = len(active)
-        cache.positions[:n] += 1
-        positions = cache.positions[:n]
-        cache.fit(int(positions.max()) + 1)
-        mask = (torch.arange(cache.capacity)[None] <= positions[:, None])[:, None, None]
+        positions = cache.advance(n)
+        slots = torch.arange(cache.capacity, device=self._device)
+        mask = (slots[None] <= positions[:, None])[:, None, None]
         if self._adds_mask:
-            mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+            mask = torch.zeros(mask.shape, device=self._device).masked_fill_(~mask, -torch.inf)
         output = self._model(
-            input_ids=tokens[:n, None],
+            input_ids=tokens[:n, None].to(self._device),
             attention_mask=mask,
             position_ids=positions[:, None] + cache.start,
             past_key_values=cache,
@@ -135,7 +144,7 @@ def _causal_mask(before: int, length: int) -> torch.Tensor:
     return torch.full((1, 1, length, before + length), -torch.inf).triu(before + 1)
 
 
-def _parts(jobs: Sequence[Job], shared: int) -> Iterator[list[Job]]:
+def _parts(jobs: Sequence[Job], shared: int, n_tokens: int) -> Iterator[list[Job]]:
     """Splits jobs, longest prompts first, so that a part's different prompts can be read at once."""
     part: list[Job] = []
     n_prompts = 0
@@ -143,7 +152,7 @@ def _parts(jobs: Sequence[Job], shared: int) -> Iterator[list[Job]]:
         if part and job.prompt == part[-1].prompt:
             part.append(job)
             continue
-        if part and (n_prompts + 1) * (len(part[0].prompt) - shared) > _PREFILL_TOKENS:
+        if part and (n_prompts + 1) * (len(part[0].prompt) - shared) > n_tokens:
             yield part
             part, n_prompts = [], 0
         part.append(job)

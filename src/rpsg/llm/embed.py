@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from rpsg.llm.quiet import quiet_transformers
-from rpsg.types import FloatArray, Trust
+from rpsg.types import Device, FloatArray, Trust
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ COSINE_RANGES: dict[str, tuple[float, float]] = {
     "sentence-transformers/sentence-t5-base": (0.5, 1.0),
 }
 _BATCH = 32
+_BATCH_GPU = 256
 
 
 class TransformerEmbedder:
@@ -51,15 +52,25 @@ class TransformerEmbedder:
         self._projection = projection
 
     @classmethod
-    def load(cls, path: Path, *, name: str) -> Self:
-        """Loads an encoder such as MiniLM, or the encoder of a T5 such as sentence-t5."""
+    def load(cls, path: Path, *, name: str, device: Device = "cpu") -> Self:
+        """Loads an encoder such as MiniLM, or the encoder of a T5 such as sentence-t5, in float32.
+
+        Raises:
+            ConfigError: there is no GPU.
+            ModelError: it has too little memory.
+        """
         import torch
         from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
+        from rpsg.llm.device import explain_full_memory, on_one, resolve_device
+
+        device = resolve_device(device)
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         kind = T5EncoderModel if config.model_type == "t5" else AutoModel
-        with quiet_transformers():
-            model = kind.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
+        with quiet_transformers(), explain_full_memory(name, lower="Use a smaller model"):
+            model = kind.from_pretrained(
+                path, dtype=torch.float32, device_map=on_one(device), local_files_only=True
+            ).eval()
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         pooling = _read_json(path / "1_Pooling" / "config.json")
         limit = _read_json(path / "sentence_bert_config.json").get("max_seq_length")
@@ -70,7 +81,7 @@ class TransformerEmbedder:
             tokenizer,
             window=int(limit) if isinstance(limit, int) else min(int(positions), 512),
             pooling="cls" if pooling.get("pooling_mode_cls_token") else "mean",
-            projection=_read_projection(path / "2_Dense"),
+            projection=_read_projection(path / "2_Dense", device),
         )
 
     @property
@@ -79,8 +90,14 @@ class TransformerEmbedder:
         return COSINE_RANGES.get(self.name, (0.0, 1.0))
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """Returns unit vectors, shape (len(texts), dimension)."""
+        """Returns unit vectors, shape (len(texts), dimension).
+
+        Raises:
+            ModelError: the GPU's memory is full.
+        """
         import torch
+
+        from rpsg.llm.device import explain_full_memory
 
         if not texts:
             return np.empty((0, int(self._model.config.hidden_size)), dtype=np.float32)
@@ -94,9 +111,10 @@ class TransformerEmbedder:
         windows, owners = cut["input_ids"], cut["overflow_to_sample_mapping"]
         order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
         sums: dict[int, torch.Tensor] = {}
-        with torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                part = order[start : start + _BATCH]
+        step = _BATCH if self._model.device.type == "cpu" else _BATCH_GPU
+        with torch.inference_mode(), explain_full_memory(self.name, lower="Use a smaller models.embed"):
+            for start in range(0, len(order), step):
+                part = order[start : start + step]
                 for index, vector in zip(part, self._encode([windows[i] for i in part]), strict=True):
                     weighted = vector * len(windows[index])
                     owner = owners[index]
@@ -114,6 +132,7 @@ class TransformerEmbedder:
         for row, window in enumerate(windows):
             ids[row, : len(window)] = torch.tensor(window)
             mask[row, : len(window)] = 1
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         if self._pooling == "cls":
             pooled = states[:, 0]
@@ -122,18 +141,18 @@ class TransformerEmbedder:
             pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
         if self._projection is not None:
             pooled = pooled @ self._projection.T
-        return torch.nn.functional.normalize(pooled, dim=1)
+        return torch.nn.functional.normalize(pooled, dim=1).cpu()
 
 
 def _read_json(path: Path) -> dict[str, object]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _read_projection(folder: Path) -> "torch.Tensor | None":
+def _read_projection(folder: Path, device: Device) -> "torch.Tensor | None":
     weights = folder / "model.safetensors"
     if not weights.is_file():
         return None
     from safetensors.torch import load_file
 
-    tensor: torch.Tensor = load_file(weights)["linear.weight"]
+    tensor: torch.Tensor = load_file(weights, device=device)["linear.weight"]
     return tensor

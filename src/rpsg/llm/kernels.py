@@ -1,4 +1,4 @@
-"""What a processor computes faster than the library's own way: short attention, packed weights, gates."""
+"""What computes faster than the library's own way: short attention; on a processor packed weights, gates."""
 
 import inspect
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import SiLUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from rpsg.types import Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -151,8 +153,11 @@ def pack_linear_layers(model: "PreTrainedModel", batch: int) -> None:
                     module.act_fn = nn.Identity()
 
 
-def best_dtype() -> torch.dtype:
-    """Returns the number format in which this processor is fastest."""
+def best_dtype(device: Device = "cpu") -> torch.dtype:
+    """Returns the number format in which this machine's processor, or its GPU, is fastest."""
+    if device == "cuda":
+        has_half = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_half else torch.float32
     has_half = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if has_half else torch.float32
 

@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from rpsg.llm.quiet import quiet_transformers
 from rpsg.llm.replies import rejected
-from rpsg.types import Completion, Message, TextRequest, Trust
+from rpsg.types import Completion, Device, Message, TextRequest, Trust
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Sequences that are written at once, at most; `generation.chunk_size` may allow fewer.
 N_SLOTS = 128
+N_SLOTS_GPU = 512
 # Ends a turn in chat formats whose tokenizer names another end of text.
 _LOOKS_LIKE_CONTROL = re.compile(r"[<\[].+[>\]]$")
+_FEWER_AT_ONCE = "Lower generation.chunk_size, the texts that are written at once"
 _TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>")
 
 
 class LocalTextModel:
     """Any causal model of transformers, from a folder; chat template or plain completion.
 
-    The same requests in the same order give the same bytes on one kind of machine with one dtype
+    The same requests in the same order give the same bytes on one kind of machine with one device, dtype
     and thread count. Half-precision sums depend on which sequences share a batch, so a different
-    list may not.
+    list may not; a GPU sums in another order than a processor, so their texts differ.
     """
 
     trust: Trust = "local"
@@ -33,7 +36,7 @@ class LocalTextModel:
 
         self.name = name
         self._tokenizer = tokenizer
-        self._decoder = Decoder(model, n_slots=N_SLOTS)
+        self._decoder = Decoder(model, n_slots=N_SLOTS if model.device.type == "cpu" else N_SLOTS_GPU)
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
         self._ends = _end_tokens(model, tokenizer)
@@ -45,6 +48,7 @@ class LocalTextModel:
         path: Path,
         *,
         name: str,
+        device: Device = "cpu",
         dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         threads: int | None = None,
     ) -> Self:
@@ -53,22 +57,35 @@ class LocalTextModel:
         Args:
             path: the folder.
             name: what to call the model.
-            dtype: of the weights; auto is bfloat16 where the processor computes in it.
+            device: that computes. A model that one GPU is too small for is spread over all of them.
+            dtype: of the weights; auto is bfloat16 where the device computes in it.
             threads: processor threads; None leaves torch's setting.
+
+        Raises:
+            ConfigError: there is no GPU.
+            ModelError: it has too little memory.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from rpsg.llm.device import explain_full_memory, require_on_gpus, resolve_device, spread
         from rpsg.llm.kernels import best_dtype, pack_linear_layers, use_slot_attention
 
         if threads is not None:
             torch.set_num_threads(threads)
-        kind = best_dtype() if dtype == "auto" else getattr(torch, dtype)
-        with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, local_files_only=True)
+        device = resolve_device(device)
+        kind = best_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+        with quiet_transformers(), explain_full_memory(name, lower="Use a smaller model"):
+            places = spread(path, device, kind)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=kind, device_map=places, local_files_only=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         use_slot_attention(model)
-        pack_linear_layers(model, N_SLOTS)
+        if device == "cpu":
+            pack_linear_layers(model, N_SLOTS)
+        else:
+            require_on_gpus(name, model)
         return cls(name, model, tokenizer)
 
     @property
@@ -77,7 +94,12 @@ class LocalTextModel:
         return self._context
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
-        """Returns one completion a request, in order; a prompt that does not fit gets a rejected one."""
+        """Returns one completion a request, in order; a prompt that does not fit gets a rejected one.
+
+        Raises:
+            ModelError: the GPU's memory is full.
+        """
+        from rpsg.llm.device import explain_full_memory
         from rpsg.llm.sampling import Job
 
         jobs = [
@@ -93,7 +115,8 @@ class LocalTextModel:
             for request in requests
         ]
         fits = [len(job.prompt) + job.max_tokens <= self._context for job in jobs]
-        self._decoder.run([job for job, is_short in zip(jobs, fits, strict=True) if is_short])
+        with explain_full_memory(self.name, lower=_FEWER_AT_ONCE):
+            self._decoder.run([job for job, is_short in zip(jobs, fits, strict=True) if is_short])
         return [
             self._completion(request, job.prompt, job.written, stopped=job.stopped)
             if is_short

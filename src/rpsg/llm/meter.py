@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,12 +21,23 @@ _TOKENS_PER_TURN = 4
 
 
 class Price(BaseModel):
-    """US dollars for `per_tokens` tokens of a price table."""
+    """US dollars for `per_tokens` tokens of a price table.
+
+    Attributes:
+        prompt: for tokens read.
+        completion: for tokens written, thoughts included.
+        source: where the price was read.
+        checked: when.
+        confirmed: whether the provider itself was seen to say so; a plan says where not.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: float = Field(ge=0, allow_inf_nan=False)
     completion: float = Field(ge=0, allow_inf_nan=False)
+    source: str = ""
+    checked: date | None = None
+    confirmed: bool = True
 
 
 class PriceTable(BaseModel):
@@ -38,6 +50,11 @@ class PriceTable(BaseModel):
     per_tokens: int = Field(1_000_000, ge=1)
     note: str = ""
     models: dict[str, Price | None]
+
+    def is_confirmed(self, model: str) -> bool:
+        """Tells whether a model's price is known, and its provider was seen to say so."""
+        price = self.models.get(model)
+        return price is not None and price.confirmed
 
     def cost(self, model: str, n_prompt_tokens: float, n_tokens: float) -> float | None:
         """Returns US dollars, or None where the price is unknown."""
@@ -100,6 +117,9 @@ class Meter:
         self.spent = Spent()
         for item in used:
             self._add(self.spent, item.model, item.n_prompt_tokens, item.n_tokens)
+            # A limit must hold against a server that reports nothing: its calls count by their length.
+            n_read = item.n_unreported * item.n_prompt_characters / CHARACTERS_PER_TOKEN
+            self._add(self.spent, item.model, int(n_read), int(item.n_characters / CHARACTERS_PER_TOKEN))
 
     def cost_so_far(self, model: str) -> float | None:
         """Returns US dollars spent by the run; None where this model's price is unknown."""

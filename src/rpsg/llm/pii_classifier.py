@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from rpsg.errors import ModelUnavailable
 from rpsg.llm.pii import PII_TYPES, merge_spans
 from rpsg.llm.quiet import quiet_transformers
-from rpsg.types import PiiDetector, PiiSpan, Trust
+from rpsg.types import Device, PiiDetector, PiiSpan, Trust
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,18 +49,23 @@ class ClassifierPii:
         self._window = min(_MOST_TOKENS, positions - 2)
 
     @classmethod
-    def load(cls, path: Path, *, name: str, base: PiiDetector) -> Self:
+    def load(cls, path: Path, *, name: str, base: PiiDetector, device: Device = "cpu") -> Self:
         """Loads a classifier from a folder.
 
         Raises:
             ModelUnavailable: none of its labels is a kind of personal detail.
+            ConfigError: there is no GPU.
+            ModelError: it has too little memory.
         """
         import torch
         from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-        with quiet_transformers():
+        from rpsg.llm.device import explain_full_memory, on_one, resolve_device
+
+        device = resolve_device(device)
+        with quiet_transformers(), explain_full_memory(name, lower="Use a smaller model"):
             model = AutoModelForTokenClassification.from_pretrained(
-                path, dtype=torch.float32, local_files_only=True
+                path, dtype=torch.float32, device_map=on_one(device), local_files_only=True
             ).eval()
         found = cls(name, model, AutoTokenizer.from_pretrained(path, local_files_only=True), base)
         if not any(found._types.values()):
@@ -91,7 +96,8 @@ class ClassifierPii:
         )
         for ids, places in zip(pieces["input_ids"], pieces["offset_mapping"], strict=True):
             with torch.inference_mode():
-                chances = self._model(input_ids=torch.tensor([ids])).logits[0].softmax(-1)
+                window = torch.tensor([ids], device=self._model.device)
+                chances = self._model(input_ids=window).logits[0].softmax(-1)
             scores, numbers = chances.max(-1)
             yield from _join(text, places, [self._types[n] for n in numbers.tolist()], scores.tolist())
 

@@ -2,7 +2,8 @@
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
 `[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
-A last `[assistant]` turn is the beginning of the reply.
+A last `[assistant]` turn is the beginning of the reply. The private text of `abstract.txt` stands between
+marks that no text can hold, see `rpsg.text.defuse`.
 """
 
 import re
@@ -21,6 +22,8 @@ from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
+_GAPS = frozenset({"text", "summary", "labels", "tone", "words", "opener"})
+_DELIMITED = re.compile(r"<(post|abstract|text)>\s*\{text\}\s*</\1>")
 # A chat model's words to a token, and the part of its context that a source text may fill.
 _WORDS_PER_TOKEN = 0.6
 _SOURCE_SHARE = 0.5
@@ -52,7 +55,8 @@ def load_prompt(folder: str, name: PromptName) -> Prompt:
     """Reads a prompt from a folder of the package or of the user.
 
     Raises:
-        ConfigError: there is no such folder or file, or it is not a prompt.
+        ConfigError: there is no such folder or file, it is not a prompt, it has a gap that nothing fills, or
+            private text would stand in it without marks.
     """
     text = _read(folder, f"{name}.txt")
     parts = _TURN.split(text)[1:]
@@ -60,7 +64,25 @@ def load_prompt(folder: str, name: PromptName) -> Prompt:
         raise ConfigError(f"prompt {folder}/{name}.txt has no turn; begin one with a line [user]")
     pairs = zip(parts[::2], parts[1::2], strict=True)
     roles = cast("list[tuple[Literal['system', 'user', 'assistant'], str]]", list(pairs))
-    return Prompt(turns=tuple(Message(role=role, content=content.strip()) for role, content in roles))
+    prompt = Prompt(turns=tuple(Message(role=role, content=content.strip()) for role, content in roles))
+    known = {"text"} if name == "abstract" else _GAPS
+    if prompt.fields - known:
+        raise ConfigError(
+            f"prompt {folder}/{name}.txt: nothing is filled in for {{{min(prompt.fields - known)}}}; "
+            f"known here: {', '.join(f'{{{gap}}}' for gap in sorted(known))}"
+        )
+    if name == "abstract":
+        _require_marks(prompt, folder)
+    return prompt
+
+
+def _require_marks(prompt: Prompt, folder: str) -> None:
+    whole = "\n".join(turn.content for turn in prompt.turns)
+    if not whole.count("{text}") or whole.count("{text}") > len(_DELIMITED.findall(whole)):
+        raise ConfigError(
+            f"prompt {folder}/abstract.txt: write <post> before and </post> after {{text}} (or abstract, "
+            "text), and that what stands between is data: a private text may hold orders to a model"
+        )
 
 
 def load_lines(folder: str, name: str) -> tuple[str, ...]:

@@ -54,13 +54,17 @@ class Job:
 
 
 def sample(logits: torch.Tensor, jobs: Sequence[Job]) -> torch.Tensor:
-    """Draws one token a row: temperature, then top-k, then top-p, then the row's own uniform."""
+    """Draws one token a row: temperature, then top-k, then top-p, then the row's own uniform.
+
+    The largest logits are found where they are; the rest is done on the processor, so that the same logits
+    give the same tokens on every device, and a GPU's sums, whose order may change, have no part in it.
+    """
     vocabulary = logits.shape[-1]
     keep = torch.tensor([[job.top_k or vocabulary] for job in jobs])
     keep = torch.where(torch.tensor([[job.temperature == 0] for job in jobs]), 1, keep)
     temperature = torch.tensor([[job.temperature or _GREEDY_TEMPERATURE] for job in jobs])
     top_p = torch.tensor([[job.top_p] for job in jobs])
-    values, indices = _top(logits, min(int(keep.max()), vocabulary))
+    values, indices = (best.cpu() for best in _top(logits, min(int(keep.max()), vocabulary)))
     ranks = torch.arange(values.shape[-1])[None]
     chances = (values / temperature).masked_fill(ranks >= keep, -torch.inf).softmax(-1)
     # The token that crosses top-p is kept.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from rpsg.llm.quiet import quiet_transformers
 from rpsg.text import defuse
-from rpsg.types import Message, Sentiment, TextModel, TextRequest, Trust
+from rpsg.types import Device, Message, Sentiment, TextModel, TextRequest, Trust
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,14 +63,22 @@ class TransformerSentiment:
         self._labels = [_polarity(label) for _, label in sorted((model.config.id2label or {}).items())]
 
     @classmethod
-    def load(cls, path: Path, *, name: str) -> Self:
-        """Loads a classifier from a folder."""
+    def load(cls, path: Path, *, name: str, device: Device = "cpu") -> Self:
+        """Loads a classifier from a folder.
+
+        Raises:
+            ConfigError: there is no GPU.
+            ModelError: it has too little memory.
+        """
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        with quiet_transformers():
+        from rpsg.llm.device import explain_full_memory, on_one, resolve_device
+
+        device = resolve_device(device)
+        with quiet_transformers(), explain_full_memory(name, lower="Use a smaller model"):
             model = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=torch.float32, local_files_only=True
+                path, dtype=torch.float32, device_map=on_one(device), local_files_only=True
             ).eval()
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         positions = int(getattr(model.config, "max_position_embeddings", 512))
@@ -86,10 +94,9 @@ class TransformerSentiment:
             pieces = self._tokenizer(
                 [text], truncation=True, max_length=self._window, return_overflowing_tokens=True
             )["input_ids"]
+            windows = [torch.tensor([piece], device=self._model.device) for piece in pieces]
             with torch.inference_mode():
-                rows = [
-                    self._model(input_ids=torch.tensor([piece])).logits.softmax(-1)[0] for piece in pieces
-                ]
+                rows = [self._model(input_ids=window).logits.softmax(-1)[0] for window in windows]
             mean = torch.stack(rows).mean(0)
             best = int(mean.argmax())
             judged.append(Sentiment(label=self._labels[best], confidence=float(mean[best])))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from rpsg.errors import ModelUnavailable
 from rpsg.llm.quiet import quiet_transformers
-from rpsg.types import Completion, Trust
+from rpsg.types import Completion, Device, Trust
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WORDS_PER_TOKEN = 0.7
 _BLOCKED = -1e9
+_SHORTER = "Lower abstract.max_tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,26 +135,38 @@ class Seq2SeqSummariser:
         self._prefix = str(tasks.get("summarization", {}).get("prefix", ""))
 
     @classmethod
-    def load(cls, path: Path, *, name: str, settings: BeamSettings | None = None) -> Self:
+    def load(
+        cls, path: Path, *, name: str, settings: BeamSettings | None = None, device: Device = "cpu"
+    ) -> Self:
         """Loads a model from a folder with safetensors, in float32.
 
         Args:
             path: the folder.
             name: what to call the model.
             settings: of the search; no summary gets longer than the decoder's positions.
+            device: that computes; the search itself is done on the processor.
 
         Raises:
             ModelUnavailable: the folder does not hold an encoder-decoder model.
+            ConfigError: there is no GPU.
+            ModelError: it has too little memory.
         """
         import torch
         from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
+        from rpsg.llm.device import explain_full_memory, on_one, resolve_device
+
+        device = resolve_device(device)
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         if not config.is_encoder_decoder:
             raise ModelUnavailable(f"model {name!r} is no encoder-decoder model; use it as a text model")
-        with quiet_transformers():
+        with quiet_transformers(), explain_full_memory(name, lower="Use a smaller model"):
             model = AutoModelForSeq2SeqLM.from_pretrained(
-                path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                path,
+                dtype=torch.float32,
+                device_map=on_one(device),
+                local_files_only=True,
+                use_safetensors=True,
             ).eval()
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
@@ -175,15 +188,20 @@ class Seq2SeqSummariser:
         """Returns up to `n` distinct summaries a text: the best of each group first, then the next.
 
         A text of more tokens than the model reads gets none: it is never cut.
+
+        Raises:
+            ModelError: the GPU's memory is full.
         """
         import torch
+
+        from rpsg.llm.device import explain_full_memory
 
         sources = [list(self._tokenizer(self._prefix + text, verbose=False)["input_ids"]) for text in texts]
         readable = [i for i, source in enumerate(sources) if len(source) <= self._source_tokens]
         readable.sort(key=lambda i: len(sources[i]))
         results: list[list[Completion]] = [[] for _ in texts]
         step = self._settings.texts_at_once
-        with torch.inference_mode():
+        with torch.inference_mode(), explain_full_memory(self.name, lower=_SHORTER):
             for start in range(0, len(readable), step):
                 part = readable[start : start + step]
                 states, mask = self._encode([sources[i] for i in part])
@@ -229,6 +247,7 @@ class Seq2SeqSummariser:
         for row, source in enumerate(sources):
             ids[row, : len(source)] = torch.tensor(source)
             mask[row, : len(source)] = 1
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         encoder = self._model.get_encoder()
         return encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
@@ -306,7 +325,7 @@ class Seq2SeqSummariser:
         rows: Sequence[tuple[int, ...]],
         cache: "EncoderDecoderCache",
     ) -> "torch.Tensor":
-        """Returns the next token's logits, shape (rows, vocabulary)."""
+        """Returns the next token's logits, shape (rows, vocabulary), where the search is done."""
         import torch
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -315,11 +334,11 @@ class Seq2SeqSummariser:
         output = self._model(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
-            decoder_input_ids=last,
+            decoder_input_ids=last.to(self._model.device),
             past_key_values=cache,
             use_cache=True,
         )
-        logits: torch.Tensor = output.logits[:, -1].float()
+        logits: torch.Tensor = output.logits[:, -1].float().cpu()
         return logits
 
     def _sample(self, states: "torch.Tensor", mask: "torch.Tensor", *, count: int, seed: int) -> list[_Found]:

@@ -56,9 +56,10 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stores the state of one new token a row; returns all of those rows."""
-        n, cache = key_states.shape[0], self._cache
-        self.keys[cache.rows[:n], :, cache.positions[:n]] = key_states[:, :, 0]
-        self.values[cache.rows[:n], :, cache.positions[:n]] = value_states[:, :, 0]
+        n = key_states.shape[0]
+        rows, positions = (index.to(key_states.device) for index in self._cache.places)
+        self.keys[rows, :, positions] = key_states[:, :, 0]
+        self.values[rows, :, positions] = value_states[:, :, 0]
         return self.keys[:n], self.values[:n]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -79,17 +80,30 @@ class SlotCache(Cache):
     """A cache whose row i holds the sequence in slot i; `positions` is each one's last position.
 
     Positions count from `start`: what all sequences begin with may be kept elsewhere, once for all slots.
+    They are counted on the processor, so that nothing waits for a GPU to know them; `places` is their copy
+    where the model computes.
     """
 
-    def __init__(self, n_layers: int, n_slots: int, longest: int, *, start: int = 0) -> None:
+    def __init__(
+        self, n_layers: int, n_slots: int, longest: int, *, start: int = 0, device: torch.device | None = None
+    ) -> None:
         self.n_slots = n_slots
         self.start = start
         self.most = _round_up(longest)
         self.capacity = 0
-        self.rows = torch.arange(n_slots)
         self.positions = torch.zeros(n_slots, dtype=torch.long)
+        self._device = device or torch.device("cpu")
+        self._rows = torch.arange(n_slots, device=self._device)
+        self.places = (self._rows[:0], self._rows[:0])
         self.slot_layers = [SlotLayer(self) for _ in range(n_layers)]
         super().__init__(layers=list(self.slot_layers))
+
+    def advance(self, n: int) -> torch.Tensor:
+        """Makes room for one more token in each of the first n slots; returns the tokens' positions."""
+        self.positions[:n] += 1
+        self.fit(int(self.positions[:n].max()) + 1)
+        self.places = (self._rows[:n], self.positions[:n].to(self._device))
+        return self.places[1]
 
     def fit(self, width: int) -> None:
         """Makes room for `width` positions and gives back what is far more."""

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Protocol, TypeVar
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Generic, Protocol, Self, TypeVar
 
 from rpsg.endpoints import split_name
 from rpsg.errors import PrivateDataError
@@ -13,6 +13,7 @@ from rpsg.types import Completion, Progress, ServedTextModel, Summariser, TextMo
 
 OnProgress = Callable[[Progress], None]
 Item = TypeVar("Item")
+Served = TypeVar("Served", bound=ServedTextModel)
 _REPORT_SECONDS = 0.2
 
 
@@ -144,47 +145,57 @@ class StoredSummariser:
         )
 
 
-class CalledTextModel:
+@dataclass(eq=False, repr=False)
+class KeptTextModel(Generic[Served]):
+    """A text model on a server whose finished calls are kept and counted.
+
+    Attributes:
+        model: the model.
+        store: the file of finished calls.
+        stage: what it is called for.
+        meter: counts what calls use.
+        on_progress: told how far a stage is.
+
+    Raises:
+        ConfigError: a cost limit is set, and the model's price is unknown.
+    """
+
+    model: Served
+    _: KW_ONLY
+    store: CallStore
+    stage: str
+    meter: Meter
+    on_progress: OnProgress
+
+    def __post_init__(self) -> None:
+        self.name = self.model.name
+        self.trust: Trust = self.model.trust
+        self.hosts = self.model.hosts
+        self.context_tokens = self.model.context_tokens
+        self.meter.check_priced(self.name)
+
+    def at(self, stage: str) -> Self:
+        """Names the stage that the next calls belong to; shown with the progress."""
+        self.stage = stage
+        return self
+
+
+class CalledTextModel(KeptTextModel[ServedTextModel]):
     """A text model on a server: each finished call is kept, and none is made twice.
 
     Raises:
         LimitReached: the next call might go over a limit on cost, tokens or time.
     """
 
-    def __init__(
-        self,
-        model: ServedTextModel,
-        *,
-        store: CallStore,
-        stage: str,
-        meter: Meter,
-        on_progress: OnProgress,
-    ) -> None:
-        self._model = model
-        self._store = store
-        self._stage = stage
-        self._meter = meter
-        self._on_progress = on_progress
-        self.name = model.name
-        self.trust: Trust = model.trust
-        self.hosts = model.hosts
-        self.context_tokens = model.context_tokens
-        meter.check_priced(model.name)
-
-    def at(self, stage: str) -> "CalledTextModel":
-        """Names the stage that the next calls belong to; shown with the progress."""
-        self._stage = stage
-        return self
-
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes what is not on file yet, reporting as replies come in."""
         keys = [call_key(self.name, request) for request in requests]
-        found = self._store.find(keys)
+        found = self.store.find(keys)
         waiting = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
         sink = _Sink(self, list(waiting), list(waiting.values()), found, n_all=len(set(keys)))
         sink.report(always=True)
         if waiting:
-            self._model.complete_each(list(waiting.values()), sink)
+            self.model.complete_each(list(waiting.values()), sink)
             sink.report(always=True)
         return [found[key] for key in keys]
 
@@ -206,14 +217,14 @@ class _Sink:
         self._requests = requests
         self._found = found
         self._n_all = n_all
-        extra = owner._model.reasoning_tokens
+        extra = owner.model.reasoning_tokens
         self._sizes = [(estimate_tokens(request), request.max_tokens + extra) for request in requests]
-        self._commit = GroupCommit(owner._store)
+        self._commit = GroupCommit(owner.store)
         self._started = self._reported = time.monotonic()
         self._n_tokens = self._n_new = 0
 
     def begin(self, index: int) -> None:
-        self._owner._meter.begin(self._owner.name, *self._sizes[index])
+        self._owner.meter.begin(self._owner.name, *self._sizes[index])
 
     def sending(self, index: int, host: str, n_characters: int) -> None:
         content = self._requests[index].content
@@ -222,11 +233,11 @@ class _Sink:
         )
 
     def end(self, index: int, reply: Completion | None) -> None:
-        self._owner._meter.end(self._owner.name, *self._sizes[index], reply)
+        self._owner.meter.end(self._owner.name, *self._sizes[index], reply)
 
     async def keep(self, index: int, reply: Completion) -> None:
         key = self._keys[index]
-        await self._commit.add(Call(key=key, stage=self._owner._stage, model=self._owner.name, reply=reply))
+        await self._commit.add(Call(key=key, stage=self._owner.stage, model=self._owner.name, reply=reply))
         self._found[key] = reply
         self._n_new += reply.n_tokens or 0
         self.report()
@@ -240,15 +251,15 @@ class _Sink:
             return
         self._reported = now
         self._n_tokens += self._n_new
-        self._owner._on_progress(
+        self._owner.on_progress(
             Progress(
-                stage=self._owner._stage,
+                stage=self._owner.stage,
                 done=len(self._found),
                 total=self._n_all,
                 n_tokens=self._n_tokens,
                 n_new=self._n_new,
                 seconds=now - self._started,
-                cost=self._owner._meter.cost_so_far(self._owner.name),
+                cost=self._owner.meter.cost_so_far(self._owner.name),
             )
         )
         self._n_new = 0

@@ -62,6 +62,10 @@ class Cost:
     rho: float
     delta: float
 
+    def times(self, n: int) -> "Cost":
+        """Returns what `n` such runs cost."""
+        return Cost(mu2=None if self.mu2 is None else n * self.mu2, rho=n * self.rho, delta=n * self.delta)
+
     @classmethod
     def of(cls, events: Sequence[PrivacyEvent]) -> Self:
         """Adds up events.
@@ -201,6 +205,10 @@ class Budget:
             )
             self._learn(corpus)
             yield
+
+    def would_be(self, cost: Cost) -> float:
+        """Returns the epsilon spent if this cost were charged too; charges nothing."""
+        return self._epsilon(cost)
 
     def note_outside(self, run_id: str) -> int:
         """Remembers a run that is not charged; returns how many there are."""

@@ -12,6 +12,7 @@ from rpsg.privacy.accounting import Figure, compose, round_up
 from rpsg.privacy.card_model import Card, CardChoice, CardFigure, CardInputs, CardLine
 from rpsg.privacy.card_words import (
     attacker_in_words,
+    canaries_in_words,
     cost_in_words,
     noise_in_words,
     outside_in_words,
@@ -75,6 +76,8 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
     )
     if inputs.outside_budget:
         text += outside_in_words(inputs.outside_budget)
+    if inputs.contains_canaries:
+        text += canaries_in_words()
     finite = inputs.guarantee == "end-to-end"
     return Card(
         statement=text if secure else f"Not private: this run used fixed test noise. {text}",

@@ -260,11 +260,16 @@ def sign_card(path: Path, key_path: Path) -> str:
     """Signs a card in place, after checking it; returns the public key in hexadecimal.
 
     Raises:
-        ConfigError: the card does not hold, or the key cannot be read.
+        ConfigError: the card does not hold, its run contains canaries, or the key cannot be read.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     card, _ = read_card(path)
+    if card.inputs.contains_canaries:
+        raise ConfigError(
+            f"{path} is the card of a run of data with planted canaries, which is not to be published, so it "
+            "is not signed; sign the card of a run without them"
+        )
     problems = check_card(path)
     if problems:
         raise ConfigError(f"{path} is not signed, because it does not hold: {'; '.join(problems)}")

@@ -48,6 +48,8 @@ class CardInputs(_Part):
         outside_budget: runs on these data, this one included, that no data budget covers; None where the
             data have no budget.
         public_inputs: where topics come from, with a checksum (`end-to-end`).
+        contains_canaries: whether the operator planted made-up records in the data, for an audit; such a run
+            is not published.
     """
 
     run_id: str
@@ -61,6 +63,7 @@ class CardInputs(_Part):
     data_flow: tuple[DataFlow, ...]
     outside_budget: int | None = Field(None, ge=0)
     public_inputs: str = ""
+    contains_canaries: bool = False
 
 
 class CardLine(_Part):

@@ -79,6 +79,13 @@ def outside_in_words(n_runs: int) -> str:
     return f" Outside the data budget: {n_runs} run(s) on these data were not charged to it."
 
 
+def canaries_in_words() -> str:
+    """Says that a run is an audit's, not a product."""
+    return (
+        " The data contain planted canaries, made-up records for an audit: this run is not to be published."
+    )
+
+
 def _epsilon(figure: CardFigure) -> str:
     return "none finite" if figure.epsilon is None else show(figure.epsilon)
 

@@ -1,0 +1,84 @@
+"""The outcome of an audit, and the file it is written to."""
+
+from dataclasses import asdict, dataclass
+from math import sqrt
+from pathlib import Path
+
+from rpsg.audit.control import Control
+from rpsg.audit.finding import Finding
+from rpsg.audit.verdict import Verdict
+from rpsg.rundir import write_json
+
+FORMAT = 1
+FILE = "audit.json"
+_READING = (
+    "Each attack sees the released text only and guesses which private records it was made from. value has a "
+    "95 % interval (low, high); control is the same figure where nothing can have leaked. p_value is of the "
+    "hypothesis that nothing leaked; only findings that decide take part in the verdict. A failed attack is "
+    "no proof: another may succeed. The figures were computed from private data without noise: keep this "
+    "file as private as they are."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        verdict: the conclusion.
+        control: what a classifier without the release reached.
+        findings: of every attack.
+        n_members: member units.
+        n_nonmembers: non-member units.
+        n_synthetic: released texts.
+        relation: which neighbouring relation a bound on epsilon from this split is about.
+        seconds: group of attacks to time.
+        seed: fixes every draw.
+        notes: what the reader must know; counts only.
+    """
+
+    verdict: Verdict
+    control: Control
+    findings: tuple[Finding, ...]
+    n_members: int
+    n_nonmembers: int
+    n_synthetic: int
+    relation: str
+    seconds: dict[str, float]
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, object]:
+        """Returns the content of audit.json."""
+        return {
+            "format": FORMAT,
+            "how_to_read": _READING,
+            "verdict": self.verdict.word,
+            "reasons": list(self.verdict.reasons),
+            "p_smallest_adjusted": self.verdict.p_smallest,
+            "control_without_release": asdict(self.control),
+            "units": {"members": self.n_members, "nonmembers": self.n_nonmembers},
+            "n_synthetic": self.n_synthetic,
+            "detectable_auc": detectable_auc(self.n_members, self.n_nonmembers),
+            "relation": self.relation,
+            "seed": self.seed,
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "notes": list(self.notes),
+            "findings": [asdict(item) for item in self.findings],
+        }
+
+
+def detectable_auc(n_members: int, n_nonmembers: int) -> float:
+    """Returns the AUC that one rank test at p < 0.01 finds with probability 0.8 (normal approximation)."""
+    deviation = sqrt((n_members + n_nonmembers + 1) / (12 * n_members * n_nonmembers))
+    # 2.326 and 0.842 are the normal quantiles of 0.99 and 0.8.
+    return min(1.0, 0.5 + (2.326 + 0.842) * deviation)
+
+
+def write_audit(audit: Audit, folder: Path) -> Path:
+    """Writes audit.json into a folder that only its owner can read; returns the file's path."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / FILE
+    write_json(path, audit.document())
+    path.chmod(0o600)
+    return path

@@ -1,0 +1,125 @@
+"""The audit on one page: check the split, attack, judge."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rpsg.audit.aggregation import aggregation
+from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
+from rpsg.audit.control import check_split
+from rpsg.audit.copying import copying
+from rpsg.audit.description import description
+from rpsg.audit.disclosure import disclosure
+from rpsg.audit.extraction import extraction
+from rpsg.audit.finding import Finding, Game
+from rpsg.audit.linkage import linkage
+from rpsg.audit.membership import membership_findings, membership_scores
+from rpsg.audit.pii_replay import pii_replay
+from rpsg.audit.pool import Pool
+from rpsg.audit.result import Audit
+from rpsg.audit.verdict import judge
+from rpsg.types import Embedder
+
+FIXED_SPLIT = (
+    "members and non-members are a random split of fixed sizes, so a bound on epsilon is one of replacing a "
+    "unit, not of adding or removing one"
+)
+_REST: tuple[tuple[str, Callable[[Game], tuple[Finding, ...]]], ...] = (
+    ("copied runs", copying),
+    ("disclosure", disclosure),
+    ("private details", pii_replay),
+    ("extraction", extraction),
+    ("aggregation", aggregation),
+    ("description", description),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """How hard to try.
+
+    Attributes:
+        thorough: larger language models, more references and neighbours; no limit of time.
+        language_models: whether to run the attacks with language models at all.
+        embedders: local models for the nearest-text attack.
+        generator: name of the embedder that the release was chosen by, where that is known.
+    """
+
+    thorough: bool = False
+    language_models: bool = True
+    embedders: tuple[Embedder, ...] = field(default=())
+    generator: str = ""
+
+    @property
+    def auxiliary(self) -> AuxiliarySettings | None:
+        """Size of the attacks with language models."""
+        if not self.language_models:
+            return None
+        return THOROUGH if self.thorough else AuxiliarySettings()
+
+
+def audit(
+    game: Game,
+    settings: AuditSettings | None = None,
+    *,
+    pairs: Mapping[int, int] | None = None,
+    notes: Sequence[str] = (),
+    on_progress: Callable[[str], None] = lambda name: None,
+) -> Audit:
+    """Attacks a release.
+
+    Args:
+        game: members, non-members, the release.
+        settings: how hard to try.
+        pairs: row of a released text to row of the member text it was written from, where that is known.
+        notes: carried into the result.
+        on_progress: told the name of each step before it begins.
+
+    Raises:
+        DataError: the two sides overlap, are too small, or differ by more than chance.
+    """
+    settings = settings or AuditSettings()
+    clock = _Clock(on_progress)
+    clock.begin("control")
+    pool = Pool.of(game)
+    control = check_split(pool)
+    scores = membership_scores(
+        pool, game, embedders=settings.embedders, auxiliary=settings.auxiliary, on_progress=clock.begin
+    )
+    clock.begin("significance")
+    findings: list[Finding] = [*membership_findings(pool, scores)]
+    for name, attack in _REST:
+        clock.begin(name)
+        findings += attack(game)
+    if pairs:
+        clock.begin("linkage")
+        findings += linkage(game, pairs, generator=settings.generator)
+    findings.sort(key=lambda item: not item.decides)
+    return Audit(
+        verdict=judge(findings, n_members=pool.n_members, n_nonmembers=pool.n_nonmembers),
+        control=control,
+        findings=tuple(findings),
+        n_members=pool.n_members,
+        n_nonmembers=pool.n_nonmembers,
+        n_synthetic=len(game.synthetic),
+        relation=FIXED_SPLIT,
+        seconds=clock.end(),
+        seed=game.seed,
+        notes=tuple(notes),
+    )
+
+
+class _Clock:
+    """Times steps, and passes their names on."""
+
+    def __init__(self, on_progress: Callable[[str], None]) -> None:
+        self._tell = on_progress
+        self._began: list[tuple[str, float]] = []
+
+    def begin(self, name: str) -> None:
+        self._tell(name)
+        self._began.append((name, time.perf_counter()))
+
+    def end(self) -> dict[str, float]:
+        ends = [*(at for _, at in self._began[1:]), time.perf_counter()]
+        return {name: end - at for (name, at), end in zip(self._began, ends, strict=True)}

@@ -1,0 +1,100 @@
+"""Random parts of one source: who is a member is decided by a secret coin, not by how the data arrived."""
+
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rpsg.audit.finding import Game
+from rpsg.errors import DataError
+from rpsg.types import PrivateCorpus, PrivateRecord
+
+
+def pool_corpora(corpora: Sequence[PrivateCorpus]) -> PrivateCorpus:
+    """Puts data sets together; texts that occur more than once are kept once.
+
+    Without a unit column, ids may repeat between files: each record becomes its own unit under a new id.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    first = corpora[0]
+    seen: set[str] = set()
+    records: list[PrivateRecord] = []
+    for position, corpus in enumerate(corpora):
+        for record in corpus.records:
+            key = " ".join(record.text.split()).casefold()
+            if key in seen:
+                continue
+            seen.add(key)
+            record_id = f"{position}:{record.record_id}"
+            unit = record.unit_id if corpus.has_units else record_id
+            records.append(replace(record, record_id=record_id, unit_id=unit))
+    if not records:
+        raise DataError("the files hold no text")
+    return replace(first, records=tuple(records))
+
+
+def split_by_coin(corpus: PrivateCorpus, *, key: bytes | None = None) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Assigns half of the units to each side.
+
+    Within each combination of labels (of a unit's first record) units are ordered by a keyed hash, and every
+    other one is a member, so the sides have the same labels to within one unit each. Sizes are fixed: a bound
+    on epsilon from such a split is one of replacing a unit, not of adding or removing one.
+
+    Args:
+        corpus: the data.
+        key: of the hash; None draws a fresh secret, so that nobody can have known the sides before.
+
+    Returns:
+        Members and non-members, each in input order.
+    """
+    secret = key or secrets.token_bytes(32)
+    strata: dict[tuple[tuple[str, str], ...], set[str]] = defaultdict(set)
+    known: set[str] = set()
+    for record in corpus.records:
+        if record.unit_id not in known:
+            known.add(record.unit_id)
+            strata[tuple(sorted(record.labels.items()))].add(record.unit_id)
+    members: set[str] = set()
+    # Strata of odd size take turns in who gets the unit too many.
+    offset = 0
+    for labels in sorted(strata):
+        ordered = sorted(strata[labels], key=lambda unit: _hash(unit, secret))
+        members.update(ordered[offset::2])
+        offset = (offset + len(ordered)) % 2
+    return (
+        replace(corpus, records=tuple(r for r in corpus.records if r.unit_id in members)),
+        replace(corpus, records=tuple(r for r in corpus.records if r.unit_id not in members)),
+    )
+
+
+def _hash(unit: str, key: bytes) -> bytes:
+    return hashlib.blake2b(unit.encode(), key=key).digest()
+
+
+def game_of(
+    members: PrivateCorpus,
+    nonmembers: PrivateCorpus,
+    synthetic: Sequence[str],
+    *,
+    public: Sequence[str] = (),
+    seed: int = 0,
+) -> Game:
+    """Returns the game of two data sets and a release."""
+    return Game(
+        members=tuple(record.text for record in members.records),
+        nonmembers=tuple(record.text for record in nonmembers.records),
+        member_units=_units(members, "m"),
+        nonmember_units=_units(nonmembers, "n"),
+        synthetic=tuple(synthetic),
+        public=tuple(public),
+        seed=seed,
+    )
+
+
+def _units(corpus: PrivateCorpus, side: str) -> tuple[str, ...]:
+    # Row numbers of two files say nothing of who is the same person; named units do.
+    prefix = "" if corpus.has_units else f"{side}:"
+    return tuple(prefix + record.unit_id for record in corpus.records)

@@ -1,0 +1,228 @@
+"""What `rpsg audit` does: makes a game of a run, of files, or of data it splits itself, and attacks it."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rpsg import pipeline
+from rpsg.audit.copying import VERBATIM, find_copies
+from rpsg.audit.finding import Game
+from rpsg.audit.linkage import pair_rows
+from rpsg.audit.pii_replay import find_replays
+from rpsg.audit.result import Audit, write_audit
+from rpsg.audit.run import AuditSettings, audit
+from rpsg.audit.split import game_of, pool_corpora, split_by_coin
+from rpsg.config import RunConfig
+from rpsg.data import read_corpus
+from rpsg.errors import ConfigError, DataError
+from rpsg.privacy.ledger import read_seeds
+from rpsg.rundir import RunDir, write_text
+from rpsg.types import PrivateCorpus, Progress
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """A release made by any tool, and the data it was and was not made from.
+
+    Attributes:
+        synthetic: the released texts.
+        members: the private texts that the release was made from.
+        nonmembers: other texts of the same source.
+        public: texts the attacker knows besides; None for none.
+        text_column: column of the texts.
+        synthetic_text_column: its name in the synthetic file, where it differs.
+        unit_column: column naming the person, in members and non-members.
+    """
+
+    synthetic: Path
+    members: Path
+    nonmembers: Path
+    public: Path | None = None
+    text_column: str = "text"
+    synthetic_text_column: str | None = None
+    unit_column: str | None = None
+
+
+def audit_files(
+    files: Files, folder: Path, *, settings: AuditSettings, seed: int = 0, on_progress: Told
+) -> Audit:
+    """Audits a release made by any tool, and writes audit.json into `folder`.
+
+    Raises:
+        ConfigError: a column does not exist, or the folder is a file.
+        DataError: the data cannot be used, overlap, or differ by more than chance.
+    """
+    _check_folder(folder)
+    members = _read(files.members, files.text_column, files.unit_column)
+    nonmembers = _read(files.nonmembers, files.text_column, files.unit_column)
+    synthetic = _read(files.synthetic, files.synthetic_text_column or files.text_column, None)
+    public = _texts(_read(files.public, files.text_column, None)) if files.public else ()
+    game = game_of(members, nonmembers, _texts(synthetic), public=public, seed=seed)
+    found = audit(game, settings, on_progress=on_progress)
+    _write(found, folder, game, members, synthetic)
+    return found
+
+
+def audit_run(
+    folder: Path,
+    *,
+    nonmembers: Path | None = None,
+    settings: AuditSettings,
+    seed: int = 0,
+    on_progress: Told,
+) -> Audit:
+    """Audits a finished run against the data its configuration names; writes private/audit/audit.json.
+
+    In the modes with summaries members are the records that could seed, non-members the calibration part: a
+    random part of the data that never seeds and does not vote, though the filters' thresholds are read off
+    it. An end-to-end run uses everybody, so its non-members must be given.
+
+    Raises:
+        ConfigError: an end-to-end run without non-members.
+        RunDirError: the folder holds no run.
+        DataError: the run is not finished, or the data cannot be compared.
+    """
+    run = RunDir.open(folder)
+    config = run.read_config()
+    if not run.is_done("released"):
+        raise DataError(f"{folder} is not finished; finish it with: rpsg resume {folder}")
+
+    corpus = pipeline.load_corpus(config)
+    if nonmembers is not None:
+        members = corpus
+        others = _read(nonmembers, config.data.text_column, config.data.unit_column)
+    elif config.guarantee == "end-to-end":
+        raise ConfigError(
+            "an end-to-end run uses every record, so nobody is left to compare with; give other texts of the "
+            "same source with --nonmembers, or split the data first with --from-data"
+        )
+    else:
+        members, others = pipeline.split(config, corpus)
+    synthetic = _released(run)
+    game = game_of(members, others, _texts(synthetic), seed=seed)
+    pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
+    settings = replace(settings, generator=config.models.embed)
+    found = audit(game, settings, pairs=pairs, on_progress=on_progress)
+    _write(found, run.private / "audit", game, members, synthetic)
+    return found
+
+
+def audit_from_data(
+    sources: Sequence[Path],
+    config: RunConfig,
+    folder: Path,
+    *,
+    settings: AuditSettings,
+    seed: int = 0,
+    on_progress: Told,
+    on_run: Callable[[Progress], None],
+) -> Audit:
+    """Splits data by a secret coin, runs the configured method on one half, and attacks the release.
+
+    Writes into `folder`: members.jsonl and nonmembers.jsonl (private), the run, audit.json. A folder in which
+    that was begun is gone on with, so nothing is paid twice.
+
+    Raises:
+        ConfigError: a column does not exist, or the folder holds something else.
+        DataError: the data cannot be used.
+    """
+    _check_folder(folder)
+    sides = (folder / "members.jsonl", folder / "nonmembers.jsonl")
+    if not sides[1].exists():
+        if folder.exists() and any(path not in sides for path in folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty; name a new folder with -o")
+        _split_into(sides, [pipeline.load_corpus(_with_data(config, path=str(path))) for path in sources])
+    columns = {
+        "text_column": "text",
+        "id_column": "id",
+        "unit_column": "unit" if config.data.unit_column else None,
+    }
+    members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
+    output = config.output.model_copy(update={"folder": str(folder / "run")})
+    run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
+    pipeline.run(run_config, members, on_progress=on_run)
+    run = RunDir.open(folder / "run")
+    synthetic = _released(run)
+    game = game_of(members, others, _texts(synthetic), seed=seed)
+    pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
+    settings = replace(settings, generator=config.models.embed)
+    note = f"{len(members)} records on the members' side, {len(others)} on the other, by a secret coin"
+    found = audit(game, settings, pairs=pairs, notes=(note,), on_progress=on_progress)
+    _write(found, folder, game, members, synthetic)
+    return found
+
+
+def texts_of(path: Path, *, text_column: str = "text") -> tuple[str, ...]:
+    """Reads the texts of a file.
+
+    Raises:
+        ConfigError: the column does not exist.
+        DataError: the file cannot be used.
+    """
+    return _texts(_read(path, text_column, None))
+
+
+def _split_into(sides: tuple[Path, Path], corpora: Sequence[PrivateCorpus]) -> None:
+    sides[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    sides[0].parent.chmod(0o700)
+    # The second file is written last: where it is, the split is complete.
+    for path, part in zip(sides, split_by_coin(pool_corpora(corpora)), strict=True):
+        rows = [
+            {"id": record.record_id, "unit": record.unit_id, "text": record.text, **record.labels}
+            for record in part.records
+        ]
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        path.chmod(0o600)
+
+
+def _with_data(config: RunConfig, **values: object) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update=values)})
+
+
+def _released(run: RunDir) -> PrivateCorpus:
+    return _read(run.release / f"synthetic.{run.read_config().output.formats[0]}", "text", None)
+
+
+def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synthetic: PrivateCorpus) -> None:
+    """Writes audit.json and, beside it, which record leaked into which text: for the data's owner only."""
+    write_audit(found, folder)
+    copies = find_copies(game)
+    leaks = [
+        {"kind": f"{VERBATIM} words in a row", "record": members.records[i].record_id} for i in copies.members
+    ]
+    leaks += [
+        {
+            "kind": replay.kind,
+            "record": members.records[replay.member].record_id,
+            "released": synthetic.records[replay.synthetic].record_id,
+        }
+        for replay in find_replays(game)
+    ]
+    path = folder / "leaks.jsonl"
+    write_text(path, "".join(json.dumps(leak) + "\n" for leak in leaks))
+    path.chmod(0o600)
+
+
+def _read(path: Path, text_column: str, unit_column: str | None) -> PrivateCorpus:
+    try:
+        return read_corpus(path, text_column=text_column, unit_column=unit_column, min_words=1)
+    except (ConfigError, DataError) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _ids(corpus: PrivateCorpus) -> list[str]:
+    return [record.record_id for record in corpus.records]
+
+
+def _texts(corpus: PrivateCorpus) -> tuple[str, ...]:
+    return tuple(record.text for record in corpus.records)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder with -o")

@@ -1,0 +1,155 @@
+"""`rpsg audit`: what can be learnt from released texts about the people behind them?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rpsg.commands.options import Json, Quiet
+from rpsg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rpsg.config import RunConfig
+    from rpsg.yaml_file import SettingName
+
+EXIT_LEAK = 3
+EXIT_SELF_TEST = 1
+LEAK = "leak found"
+_USAGE = (
+    "say what to audit: a run folder; or --synthetic, --members and --nonmembers with -o; or --from-data "
+    "with the files to split and -o; or --self-test with a file"
+)
+
+
+def audit(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN_FOLDER | DATA...]", help="A run, or data to split.")
+    ] = None,
+    from_data: Annotated[
+        bool, typer.Option("--from-data", help="Split the data by a secret coin, run on a half, attack.")
+    ] = False,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="What to run with --from-data.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of that run.")
+    ] = None,
+    synthetic: Annotated[Path | None, typer.Option(help="Released texts, made by any tool.")] = None,
+    members: Annotated[Path | None, typer.Option(help="The private texts they were made from.")] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help="Other texts of the same source.")] = None,
+    public: Annotated[Path | None, typer.Option(help="Texts the attacker knows besides.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
+    synthetic_text_column: Annotated[
+        str | None, typer.Option(help="Its name in the synthetic file, where it differs.")
+    ] = None,
+    unit_column: Annotated[str | None, typer.Option(help="Column naming the person.")] = None,
+    embedder: Annotated[
+        str, typer.Option(help="Embedder for nearest texts beside words, or none.")
+    ] = "all-minilm-l6-v2",
+    language_models: Annotated[
+        bool, typer.Option("--language-models/--no-language-models", help="Attacks that train small models.")
+    ] = True,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Larger models, more references.")] = False,
+    selftest: Annotated[
+        bool, typer.Option("--self-test", help="Plant leaks of known size in a file's texts and find them.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write to; private.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every draw of the attacks.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Attack released texts and report what was found. Exit status 3 if a leak was found."""
+    from rpsg import auditing
+    from rpsg.audit.run import AuditSettings
+    from rpsg.console import ProgressView
+    from rpsg.console_audit import print_audit
+    from rpsg.registry import embedder as load_embedder
+    from rpsg.types import Progress
+
+    chosen = sources or []
+    if selftest:
+        _self_test(_only(chosen), text_column, seed, quiet=quiet, as_json=as_json)
+        return
+    settings = AuditSettings(
+        thorough=thorough,
+        language_models=language_models,
+        embedders=() if embedder == "none" else (load_embedder(embedder),),
+    )
+    with ProgressView(silent=quiet or as_json) as view:
+
+        def tell(name: str) -> None:
+            view.show(Progress(stage=f"audit: {name}", done=0, total=1))
+
+        if from_data:
+            folder = _needed(output, "-o")
+            config = _configure(chosen, config_file, text_column, unit_column, setting or [])
+            found = auditing.audit_from_data(
+                chosen, config, folder, settings=settings, seed=seed, on_progress=tell, on_run=view.show
+            )
+        elif synthetic is not None:
+            folder = _needed(output, "-o")
+            files = auditing.Files(
+                synthetic=synthetic,
+                members=_needed(members, "--members"),
+                nonmembers=_needed(nonmembers, "--nonmembers"),
+                public=public,
+                text_column=text_column,
+                synthetic_text_column=synthetic_text_column,
+                unit_column=unit_column,
+            )
+            found = auditing.audit_files(files, folder, settings=settings, seed=seed, on_progress=tell)
+        else:
+            run_folder = _only(chosen)
+            folder = run_folder / "private" / "audit"
+            found = auditing.audit_run(
+                run_folder, nonmembers=nonmembers, settings=settings, seed=seed, on_progress=tell
+            )
+    print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
+    if found.verdict.word == LEAK:
+        raise typer.Exit(EXIT_LEAK)
+
+
+def _self_test(path: Path, text_column: str, seed: int, *, quiet: bool, as_json: bool) -> None:
+    from rpsg.audit.selftest import self_test
+    from rpsg.auditing import texts_of
+    from rpsg.console import ProgressView
+    from rpsg.console_audit import print_trials
+    from rpsg.types import Progress
+
+    with ProgressView(silent=quiet or as_json) as view:
+        trials = self_test(
+            texts_of(path, text_column=text_column),
+            seed=seed,
+            on_progress=lambda name: view.show(Progress(stage=f"self-test: {name}", done=0, total=1)),
+        )
+    if not quiet:
+        print_trials(trials, as_json=as_json)
+    if not all(trial.passed for trial in trials):
+        raise typer.Exit(EXIT_SELF_TEST)
+
+
+def _configure(
+    data: list[Path], config_file: Path | None, text_column: str, unit_column: str | None, settings: list[str]
+) -> "RunConfig":
+    from rpsg.options import build_config
+
+    if not data:
+        raise ConfigError(f"--from-data needs files; {_USAGE}")
+    options: dict[SettingName, object] = {"data.path": str(data[0])}
+    if config_file is None:
+        options |= {"data.text_column": text_column, "data.unit_column": unit_column}
+    return build_config(config_file or data[0], options, settings)
+
+
+def _only(sources: list[Path]) -> Path:
+    if len(sources) != 1:
+        raise ConfigError(_USAGE)
+    return sources[0]
+
+
+def _needed(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise ConfigError(f"{option} is missing; {_USAGE}")
+    return path

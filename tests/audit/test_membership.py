@@ -1,0 +1,268 @@
+"""Membership inference: what is planted is found, what is not there is not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rpsg.audit.auxiliary import AuxiliarySettings, auxiliary_scores
+from rpsg.audit.control import bag_of_words_control, check_split
+from rpsg.audit.finding import Finding, Game
+from rpsg.audit.membership import membership_findings, membership_scores
+from rpsg.audit.permutation import joint_test
+from rpsg.audit.pool import Pool
+from rpsg.audit.run import AuditSettings, audit
+from rpsg.audit.selftest import self_test
+from rpsg.audit.split import pool_corpora, split_by_coin
+from rpsg.audit.verdict import LEAK, NONE_FOUND, TOO_FEW, judge
+from rpsg.data import read_corpus, sample_path
+from rpsg.errors import DataError
+from rpsg.llm.surrogate import SurrogateSettings
+from rpsg.types import PrivateCorpus, PrivateRecord
+
+WORDS = [f"w{i}" for i in range(400)]
+QUICK = AuditSettings(language_models=False)
+
+
+def invent(n: int, *, seed: int, length: int = 30) -> list[str]:
+    rng = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, len(WORDS) + 1)
+    drawn = rng.choice(WORDS, size=(n, length), p=weights / weights.sum())
+    return [" ".join(row) for row in drawn]
+
+
+def game(synthetic: Sequence[str] | None = None, *, n: int = 150, seed: int = 0) -> Game:
+    texts = invent(3 * n, seed=seed)
+    return Game(
+        members=tuple(texts[:n]),
+        nonmembers=tuple(texts[n : 2 * n]),
+        synthetic=tuple(texts[2 * n :] if synthetic is None else synthetic),
+        seed=seed,
+    )
+
+
+# --- the pool -------------------------------------------------------------------------------------
+
+
+def test_scores_cannot_depend_on_membership() -> None:
+    # With the sides swapped, units and texts keep their scores: labels are all that changes.
+    one = game()
+    other = Game(
+        members=one.nonmembers,
+        nonmembers=one.members,
+        synthetic=one.synthetic,
+        member_units=tuple(f"n{i}" for i in range(150)),
+        nonmember_units=tuple(f"m{i}" for i in range(150)),
+        seed=one.seed,
+    )
+    found = []
+    for each in (one, other):
+        pool = Pool.of(each)
+        scores = membership_scores(pool, each)
+        order = np.argsort(pool.units)
+        found.append({pool.texts[i]: scores["ngram_overlap_2"][pool.units[i]] for i in order})
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_a_unit_counts_once_however_many_texts_it_has() -> None:
+    texts = invent(90, seed=1)
+    pool = Pool.of(
+        Game(
+            members=tuple(texts[:60]),
+            nonmembers=tuple(texts[60:]),
+            synthetic=("w1 w2",),
+            member_units=tuple(f"u{i // 3}" for i in range(60)),
+            nonmember_units=tuple(f"v{i}" for i in range(30)),
+        )
+    )
+    assert (pool.n_members, pool.n_nonmembers) == (20, 30)
+    assert len(pool.by_unit(np.arange(90.0))) == 50
+
+
+@pytest.mark.parametrize(
+    ("members", "nonmembers", "message"),
+    [
+        (["same text here"] * 30, invent(30, seed=2), "units"),
+        (invent(10, seed=3), invent(30, seed=2), "at least 20"),
+        (invent(30, seed=2), invent(30, seed=2), "both members and non-members"),
+    ],
+)
+def test_sides_that_overlap_or_are_tiny_are_refused(
+    members: list[str], nonmembers: list[str], message: str
+) -> None:
+    units = ("u",) * 30 if message == "units" else ()
+    with pytest.raises(DataError, match="at least 20" if message == "units" else message):
+        Pool.of(
+            Game(members=tuple(members), nonmembers=tuple(nonmembers), synthetic=("x",), member_units=units)
+        )
+
+
+def test_a_game_shows_no_text() -> None:
+    one = game()
+    assert "w1" not in repr(one)
+    assert "w1" not in repr(Pool.of(one))
+
+
+# --- the control ----------------------------------------------------------------------------------
+
+
+def test_a_biased_split_is_refused() -> None:
+    fair = game()
+    shifted = tuple(f"{text} newer" if i % 2 else text for i, text in enumerate(fair.nonmembers))
+    biased = Game(members=fair.members, nonmembers=shifted, synthetic=fair.synthetic)
+    with pytest.raises(DataError, match="the split is biased"):
+        check_split(Pool.of(biased))
+
+
+def test_the_control_is_fair_on_random_splits() -> None:
+    # Its p-value is exact, so over 40 fair splits it is below 0.1 about four times; 12 or more has p < 0.001.
+    p_values = [
+        bag_of_words_control(Pool.of(game(n=40, seed=seed)), n_permutations=99).p_value for seed in range(40)
+    ]
+    assert sum(p <= 0.1 for p in p_values) < 12
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.2)
+
+
+# --- the test -------------------------------------------------------------------------------------
+
+
+def test_the_joint_test_finds_a_few_members_and_a_small_shift() -> None:
+    rng = np.random.default_rng(0)
+    is_member = np.arange(1000) < 500
+    noise = rng.normal(size=(3, 1000))
+    copied = noise.copy()
+    copied[0, :10] += 10
+    shifted = noise + 0.3 * is_member
+    assert joint_test(noise, is_member, seed=0).p_joint > 0.05
+    assert joint_test(copied, is_member, seed=0).p_each[0] < 0.01
+    assert joint_test(shifted, is_member, seed=0).p_joint < 0.001
+
+
+def test_the_joint_test_keeps_its_level_with_dependent_attacks() -> None:
+    rng = np.random.default_rng(1)
+    is_member = np.arange(200) < 100
+    p_values = []
+    for seed in range(200):
+        base = rng.normal(size=200)
+        scores = np.stack([base, base + 0.01 * rng.normal(size=200), rng.normal(size=200), np.round(base)])
+        p_values.append(joint_test(scores, is_member, seed=seed, n_permutations=199).p_joint)
+    # Below 0.05 with probability 0.05: 10 of 200 expected, 22 or more has p < 0.001.
+    assert sum(p <= 0.05 for p in p_values) < 22
+
+
+# --- attacks --------------------------------------------------------------------------------------
+
+
+def values(findings: Sequence[Finding], statistic: str) -> dict[str, float]:
+    return {
+        item.attack: item.value for item in findings if item.statistic == statistic and item.value is not None
+    }
+
+
+def test_every_attack_finds_a_release_that_copies() -> None:
+    one = game()
+    copying = game(one.members[:100])
+    pool = Pool.of(copying)
+    found = values(membership_findings(pool, membership_scores(pool, copying)), "AUC")
+    assert len(found) == 14
+    # Invented texts have no word of their own.
+    assert found.pop("rare_ngram_1") < 0.75
+    assert min(found.values()) > 0.7
+
+
+def test_the_attacks_with_a_language_model_find_a_release_that_copies() -> None:
+    one = game(n=60)
+    settings = AuxiliarySettings(
+        model=SurrogateSettings(vocabulary=600, width=32, layers=1, window=64, batch=8, learning_rate=1e-2),
+        epochs=40,
+        base_epochs=1,
+        n_references=8,
+        reference_tokens=500,
+        n_neighbours=1,
+    )
+    copying = game(one.members[:50], n=60)
+    pool = Pool.of(copying)
+    found = {
+        name: pool.by_unit(scores)
+        for name, scores in auxiliary_scores(pool, copying.synthetic, settings).items()
+    }
+    figures = values(membership_findings(pool, found), "AUC")
+    assert set(figures) == {
+        "combined", "lm_ppl", "lm_refer", "lm_lira", "lm_rmia", "lm_min_k", "lm_neighbour",
+    }  # fmt: skip
+    assert min(figures[name] for name in ("lm_refer", "lm_lira", "lm_rmia")) > 0.65
+    assert min(figures.values()) > 0.5
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def test_the_audit_says_what_it_found() -> None:
+    clean = audit(game(), QUICK)
+    assert clean.verdict.word == NONE_FOUND
+    copying = audit(game(game().members), QUICK)
+    assert copying.verdict.word == LEAK
+    assert copying.verdict.p_smallest is not None
+    assert copying.verdict.p_smallest < 0.01
+
+
+def test_few_records_are_inconclusive_and_no_verdict_says_safe() -> None:
+    few = audit(game(n=50), QUICK)
+    assert few.verdict.word == TOO_FEW
+    assert not any("safe" in word for word in (LEAK, NONE_FOUND, TOO_FEW))
+
+
+def test_a_leak_by_itself_needs_no_statistics() -> None:
+    run = Finding(
+        family="copying", attack="run", statistic="words", value=31, n_members=5, n_nonmembers=5, is_leak=True
+    )
+    assert judge([run], n_members=5, n_nonmembers=5).word == LEAK
+
+
+def test_self_test() -> None:
+    posts = [
+        r.text
+        for name in ("posts_train.jsonl", "posts_test.jsonl")
+        for r in read_corpus(sample_path(name)).records
+    ]
+    trials = {trial.name: trial for trial in self_test(posts, settings=QUICK)}
+    assert not trials["made without the data"].leaks
+    assert trials["made without the data"].verdict != LEAK
+    assert trials["copies 10% of the members"].passed
+    assert trials["repeats every member with words left out"].passed
+
+
+# --- the split ------------------------------------------------------------------------------------
+
+
+def corpus(n: int, *, per_unit: int = 1) -> PrivateCorpus:
+    return PrivateCorpus(
+        records=tuple(
+            PrivateRecord(
+                record_id=str(i), unit_id=f"u{i // per_unit}", text=text, labels={"topic": "ab"[i // 10 % 2]}
+            )
+            for i, text in enumerate(invent(n, seed=5))
+        ),
+        label_columns=("topic",),
+        has_units=per_unit > 1,
+    )
+
+
+def test_the_split_keeps_people_whole_and_labels_even() -> None:
+    members, others = split_by_coin(corpus(100, per_unit=2))
+    assert not {r.unit_id for r in members.records} & {r.unit_id for r in others.records}
+    assert len(members) == len(others) == 50
+    assert abs(sum(r.labels["topic"] == "a" for r in members.records) - 25) <= 4
+    again, _ = split_by_coin(corpus(100, per_unit=2))
+    assert {r.unit_id for r in again.records} != {r.unit_id for r in members.records}
+
+
+def test_the_split_is_that_of_its_key() -> None:
+    one, two = (split_by_coin(corpus(100), key=b"k")[0] for _ in range(2))
+    assert one.records == two.records
+
+
+def test_pooled_files_hold_each_text_once() -> None:
+    both = pool_corpora([corpus(30), corpus(40)])
+    assert len(both) == 40
+    assert len({record.unit_id for record in both.records}) == 40
