@@ -81,10 +81,10 @@ def test_p_values_of_pairs_that_mean_nothing_are_not_too_small(abstracts: list[s
         members=tuple(abstracts[:40]), nonmembers=tuple(abstracts[40:80]), synthetic=tuple(abstracts[80:120])
     )
     small = 0
-    for _ in range(12):
+    for _ in range(8):
         pairs = dict(enumerate(rng.permutation(40).tolist()))
         small += of(linkage(game, pairs, generator=""), "linkage_tfidf", RANK).p_value <= 0.05  # type: ignore[operator]
-    assert small <= 3
+    assert small <= 2
 
 
 def test_ties_never_help() -> None:

@@ -89,19 +89,20 @@ class WordRuns:
         named[whole] = names[whole]
         return named
 
-    def longest_in(self, group: int, *, of: BoolArray) -> IntArray:
+    def longest_in(self, group: int, *, of: BoolArray | None = None) -> IntArray:
         """Returns how many words from each word on occur somewhere in a group.
 
         Args:
             group: its number.
-            of: which words are asked for, shape (n_words,); the others get 0.
+            of: which words are asked for, shape (n_words,); the others get 0. All without it.
 
         Returns:
             Shape (n_words,).
         """
         size = len(self.left)
         order = self._sorted()
-        inside, asked = self.group[order] == group, of[order]
+        inside = self.group[order] == group
+        asked = np.ones(size, dtype=bool) if of is None else of[order]
         places = np.arange(size)
         before = np.maximum.accumulate(np.where(inside, places, -1))
         after = np.minimum.accumulate(np.where(inside, places, size)[::-1])[::-1]
