@@ -1,7 +1,10 @@
-"""Seconds of each attack on copied, disclosed, linked and replayed text, and how copying grows.
+"""What the attacks on copied, disclosed, linked and replayed text find, their seconds, and how copying grows.
 
-Texts of about 185 words, made of PubMed abstracts in benchmarks/data: sentences of different abstracts put
-together, so that any number of texts can be had. Every second released text keeps half the words of a member.
+Controls: 500 members and 500 non-members of 1,000 PubMed abstracts split at random; a release of 150 other
+abstracts, alone and with copies of 2, 5 and 10 % of the members.
+
+Speed: texts of about 185 words, made of the sentences of different abstracts put together, so that any number
+of texts can be had. Every second released text keeps half the words of a member.
 On a machine that does other things too, the processor seconds tell more than those on the clock.
 
     python benchmarks/leaks.py [texts of each kind] [texts for the growth of copying]
@@ -24,12 +27,34 @@ from rpsg.audit.extraction import extraction
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.linkage import linkage
 from rpsg.audit.pii_replay import pii_replay
-from rpsg.data import read_corpus
+from rpsg.data import read_corpus, sample_path
 
 DATA = Path(__file__).parent / "data/pubmed.jsonl"
 
 
 def main(n: int, n_long: int) -> None:
+    show_controls()
+    show_speed(n, n_long)
+
+
+def show_controls() -> None:
+    texts = [record.text for record in read_corpus(DATA).records]
+    texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
+    others = [record.text for record in read_corpus(sample_path("pubmed_test.jsonl")).records]
+    for n_copied in (0, 10, 25, 50):
+        game = Game(
+            members=tuple(texts[:500]),
+            nonmembers=tuple(texts[500:]),
+            synthetic=(*others, *texts[100 : 100 + n_copied]),
+        )
+        print(f"{n_copied} of 500 members copied")
+        for found in (*copying(game), *disclosure(game), *pii_replay(game)):
+            if found.p_value is not None or "epsilon" in found.statistic:
+                tested = "" if found.p_value is None else f" p {found.p_value:.2g}"
+                print(f"  {found.attack}, {found.statistic}: {found.value} control {found.control}{tested}")
+
+
+def show_speed(n: int, n_long: int) -> None:
     print(f"{platform.machine()}, numpy {np.__version__}: {n} released texts, {n} + {n} records")
     game = make_game(n)
     pairs = {i: i for i in range(0, n, 2)}

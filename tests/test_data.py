@@ -29,6 +29,7 @@ from rpsg.data import (
 )
 from rpsg.errors import ConfigError, DataError, MissingExtra, PrivateDataError, RpsgError, RunDirError
 from rpsg.types import PrivateCorpus, PrivateRecord, SyntheticText
+from rpsg.writers import guard_formula
 
 SECRET = "zebra quilt moonlight ferry teapot"
 ROWS = [
@@ -663,12 +664,33 @@ def test_nasty_texts_round_trip(suffix: str, tmp_path: Path) -> None:
     rows = [released(text, i, **({"topic": text} if i else {})) for i, text in enumerate(NASTY)]
     path = tmp_path / f"out.{suffix}"
     write_rows(to_table(rows, ["topic"]), path)
-    expected = [{"id": row.text_id, "text": row.text, "topic": row.labels.get("topic")} for row in rows]
+    shown = guard_formula if suffix == "csv" else str
+    expected = [
+        {"id": row.text_id, "text": shown(row.text), "topic": shown(row.text) if row.labels else None}
+        for row in rows
+    ]
     assert read_back(path) == expected
     assert list(tmp_path.iterdir()) == [path]
     if suffix == "csv":
         frame = pd.read_csv(path, keep_default_na=False)
-        assert frame["text"].tolist() == NASTY
+        assert frame["text"].tolist() == [guard_formula(text) for text in NASTY]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['=HYPERLINK("http://x")', "+1+1", "-1+1", "@SUM(1)", "\t=1", " =1", "|x", "%x", "\r=1", "＝1", "－1+1"],
+)
+def test_a_spreadsheet_finds_no_formula_in_csv(value: str, tmp_path: Path) -> None:
+    write_rows(to_table([released(value, 1, topic=value)], ["topic"]), tmp_path / "out.csv")
+    row = read_back(tmp_path / "out.csv")[0]
+    assert row["text"] == row["topic"] == f"'{value}"
+    write_rows(to_table([released(value, 1)], []), tmp_path / "out.jsonl")
+    assert read_back(tmp_path / "out.jsonl")[0]["text"] == value
+
+
+@pytest.mark.parametrize("value", ["-1", "+1.5", "-2e-3", "5 - 3", "no = yes", "", None])
+def test_what_is_no_formula_is_left_alone_in_csv(value: str | None) -> None:
+    assert guard_formula(value) == value
 
 
 characters = st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")
@@ -684,9 +706,10 @@ characters = st.characters(blacklist_categories=["Cs"], blacklist_characters="\0
 def test_whatever_is_written_is_read_again(suffix: str, values: list[str], tmp_path: Path) -> None:
     path = tmp_path / f"out.{suffix}"
     write_rows(to_table([released(value, i) for i, value in enumerate(values)], []), path)
-    assert [row["text"] for row in read_back(path)] == values
+    expected_rows = [guard_formula(value) if suffix == "csv" else value for value in values]
+    assert [row["text"] for row in read_back(path)] == expected_rows
 
-    usable = [value.replace("\r\n", "\n").strip() for value in values]
+    usable = [str(value).replace("\r\n", "\n").strip() for value in expected_rows]
     expected = {f"t{i}": value for i, value in enumerate(usable) if value}
     if expected:
         corpus = read_corpus(path, min_words=1)

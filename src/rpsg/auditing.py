@@ -13,9 +13,11 @@ from rpsg.audit.pii_replay import find_replays
 from rpsg.audit.result import Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin
+from rpsg.canaries import join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.plan import split_pool
 from rpsg.privacy.ledger import read_seeds
 from rpsg.rundir import RunDir, write_text
 from rpsg.types import PrivateCorpus, Progress
@@ -70,6 +72,7 @@ def audit_run(
     folder: Path,
     *,
     nonmembers: Path | None = None,
+    canaries: Path | None = None,
     settings: AuditSettings,
     seed: int = 0,
     on_progress: Told,
@@ -81,7 +84,7 @@ def audit_run(
     it. An end-to-end run uses everybody, so its non-members must be given.
 
     Raises:
-        ConfigError: an end-to-end run without non-members.
+        ConfigError: an end-to-end run without non-members, or canaries of another run.
         RunDirError: the folder holds no run.
         DataError: the run is not finished, or the data cannot be compared.
     """
@@ -100,12 +103,14 @@ def audit_run(
             "same source with --nonmembers, or split the data first with --from-data"
         )
     else:
-        members, others = pipeline.split(config, corpus)
+        members, others = split_pool(config, corpus)
     synthetic = _released(run)
     game = game_of(members, others, _texts(synthetic), seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
     found = audit(game, settings, pairs=pairs, on_progress=on_progress)
+    if canaries is not None:
+        found = join_canaries(found, score_run(canaries, folder, seed=seed))
     _write(found, run.private / "audit", game, members, synthetic)
     return found
 

@@ -4,7 +4,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import registry
@@ -14,6 +14,8 @@ from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
+from rpsg.audit.result import Audit
+from rpsg.audit.verdict import Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError
@@ -280,9 +282,27 @@ def claim_of(run: RunDir) -> Claim:
     )
 
 
+def delta_of(folder: Path) -> float:
+    """Returns the delta that a run claims its epsilon at."""
+    return RunDir.open(folder).read_config().delta
+
+
 def read_synthetic(path: Path, *, text_column: str) -> list[str]:
     """Reads released texts, made by any tool."""
     return [record.text for record in read_corpus(path, text_column=text_column, min_words=1).records]
+
+
+def judge_canaries(findings: Sequence[Finding]) -> Verdict:
+    """Weighs what canaries showed, as `rpsg audit` weighs its attacks."""
+    (n_in, n_out) = max((item.n_members, item.n_nonmembers) for item in findings)
+    return judge(findings, n_members=n_in, n_nonmembers=n_out)
+
+
+def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
+    """Adds what canaries showed to the audit of the same run, and weighs all of it together."""
+    joined = sorted((*audit.findings, *findings), key=lambda item: not item.decides)
+    verdict = judge(joined, n_members=audit.n_members, n_nonmembers=audit.n_nonmembers)
+    return replace(audit, findings=tuple(joined), verdict=verdict)
 
 
 def _released_file(run: RunDir) -> Path:

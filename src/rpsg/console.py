@@ -106,8 +106,8 @@ def print_budgets(budgets: "Sequence[BudgetState]", *, as_json: bool) -> None:
     Console(highlight=False).print(table)
 
 
-def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:
-    """Prints the run's table, five examples, the privacy statement and the folder."""
+def print_result(result: "RunResult", *, quiet: bool, as_json: bool, more: Sequence[str] = ()) -> None:
+    """Prints the run's table, five examples, the privacy statement, the folder, and lines that follow it."""
     if as_json:
         print(json.dumps(result.summary(), indent=2))
         return
@@ -126,6 +126,8 @@ def print_result(result: "RunResult", *, quiet: bool, as_json: bool) -> None:
     for note in result.notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"Release: {result.folder / 'release'}", markup=False, soft_wrap=True)
+    for line in more:
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"Run folder: {result.folder} (its private/ part must not be shared)", markup=False)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rpsg.audit.finding import Finding
     from rpsg.audit.result import Audit
     from rpsg.audit.selftest import Trial
 
@@ -23,21 +24,10 @@ def print_audit(found: "Audit", path: "Path", *, quiet: bool, as_json: bool) -> 
     if quiet:
         return
     console = Console(highlight=False)
-    table = Table("attack", "figure", "value", "95 % interval", "no leak", "p", box=SIMPLE_HEAD)
-    for item in found.findings:
-        if item.value is None and item.p_value is None:
-            continue
-        table.add_row(
-            f"{item.family}: {item.attack}{' *' if item.decides else ''}",
-            item.statistic,
-            _figure(item.value),
-            "" if item.low is None or item.high is None else f"{item.low:.3f} to {item.high:.3f}",
-            _figure(item.control),
-            "" if item.p_value is None else f"{item.p_value:.2g}",
-        )
-    console.print(table)
+    for item in _main_figures(found.findings):
+        console.print(_in_words(item), markup=False)
     console.print(
-        "* decides. no leak: the same figure where nothing can have leaked. Distances are a description and "
+        "\n* decides. no leak: the same figure where nothing can have leaked. Distances only describe and "
         "do not measure privacy.",
         markup=False,
     )
@@ -52,7 +42,33 @@ def print_audit(found: "Audit", path: "Path", *, quiet: bool, as_json: bool) -> 
     console.print(f"\nVerdict: {found.verdict.word}", style="bold", markup=False)
     for reason in found.verdict.reasons:
         console.print(f"  {reason}", markup=False)
-    console.print(f"Written to {path}, computed from private texts: do not share it.", markup=False)
+    console.print(
+        f"All {len(found.findings)} figures are in {path}, computed from private texts: do not share it.",
+        markup=False,
+    )
+
+
+def _in_words(item: "Finding") -> str:
+    parts = []
+    if item.value is not None:
+        interval = "" if item.low is None or item.high is None else f" ({item.low:.3g} to {item.high:.3g})"
+        parts.append(f"{item.value:.3g}{interval}")
+    if item.control is not None:
+        parts.append(f"no leak {item.control:.3g}")
+    if item.p_value is not None:
+        parts.append(f"p {item.p_value:.2g}")
+    return (
+        f"{'*' if item.decides else ' '} {item.family}, {item.attack}, {item.statistic}: {'; '.join(parts)}"
+    )
+
+
+def _main_figures(findings: "Sequence[Finding]") -> "list[Finding]":
+    """Returns the first figure of each attack, without those that could not be computed."""
+    first: dict[tuple[str, str], Finding] = {}
+    for item in findings:
+        if item.value is not None or item.p_value is not None:
+            first.setdefault((item.family, item.attack), item)
+    return list(first.values())
 
 
 def print_trials(trials: "Sequence[Trial]", *, as_json: bool) -> None:

@@ -9,12 +9,18 @@ from rich.console import Console
 from rich.table import Table
 
 from rpsg.audit.finding import Finding
+from rpsg.audit.lower_bounds import Power
+from rpsg.audit.verdict import Verdict
 
 
-def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """Prints one line a finding, and how the lower bounds were found."""
+def print_findings(
+    findings: Sequence[Finding], verdict: Verdict, powers: Sequence[Power], *, as_json: bool
+) -> None:
+    """Prints one line a finding, how the bounds were found, what could be shown at best, the verdict."""
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        rows = [asdict(finding) for finding in findings]
+        power = [asdict(item) for item in powers]
+        print(json.dumps({"findings": rows, "power": power, "verdict": asdict(verdict)}, indent=2))
         return
     table = Table("attack", "statistic", "value", "95 % interval", "p", "in", "out", box=SIMPLE_HEAD)
     for item in findings:
@@ -32,9 +38,15 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     for item in findings:
         if item.attack == "all_kinds" or item.value is None:
             console.print(f"{item.attack}, {item.statistic}: {item.detail}", markup=False)
-        if item.is_leak:
-            console.print(f"The claim is refuted: {item.statistic} {_show(item.value)}", markup=False)
-    console.print("A bound of 0 means that these attacks showed nothing; other attacks may.", markup=False)
+    best = "; ".join(f"{item.m:,}: {item.one_run:.1f} / {item.two_sided:.1f}" for item in powers)
+    console.print(
+        f"Largest epsilon that so many canaries can show, one run / two-sided: {best}. A bound of 0 means "
+        "that these attacks showed nothing; other attacks may.",
+        markup=False,
+    )
+    console.print(f"\nVerdict: {verdict.word}", style="bold", markup=False)
+    for reason in verdict.reasons:
+        console.print(f"  {reason}", markup=False)
 
 
 def _show(value: float | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from rpsg.runstate import RunState
@@ -46,6 +47,28 @@ def print_status(state: RunState, *, as_json: bool) -> None:
     if state.state == "stopped":
         print(f"  Go on with: rpsg resume {state.folder}")
     print(end="", flush=True)
+
+
+def print_comparison(
+    columns: Sequence[str],
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]],
+    page: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Prints runs side by side."""
+    if as_json:
+        values = {name: dict(zip(columns, cells, strict=True)) for _, rows in groups for name, cells in rows}
+        print(json.dumps(values, indent=2))
+        return
+    console = Console(highlight=False)
+    for heading, rows in groups:
+        if rows:
+            table = Table(heading, *columns, box=SIMPLE_HEAD)
+            for name, cells in rows:
+                table.add_row(escape(name), *map(escape, cells))
+            console.print(table)
+    print(f"Wrote {page}, computed from private texts: do not share it.")
 
 
 def _stage(state: RunState) -> str:

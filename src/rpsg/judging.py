@@ -42,14 +42,15 @@ def judge(
         return _noted(result, note)
     session.tell("scores", 0, 1)
     labels = _comparable(result, real)
+    samples = {
+        "real": _private_sample(session, real, labels),
+        "holdout": _private_sample(session, holdout, labels),
+        "synthetic": _released_sample(session, result.texts, labels),
+    }
     try:
         evaluate_run(
             result.folder,
-            {
-                "real": _private_sample(session, real, labels),
-                "holdout": _private_sample(session, holdout, labels),
-                "synthetic": _released_sample(session, result.texts, labels),
-            },
+            samples,
             embedder=session.models.embedder,
             labels=labels,
             language_model=settings.language_model,
@@ -57,6 +58,10 @@ def judge(
         )
     except RpsgError as error:
         return _noted(result, f"no scores (read from your data): {error}")
+    session.folder.write_vectors(
+        {role: sample.vectors for role, sample in samples.items() if sample.vectors is not None},
+        ids=[item.text_id for item in result.texts],
+    )
     session.tell("scores", 1, 1)
     where = result.folder / "private" / "scores" / "metrics.json"
     return _noted(result, f"scores of the release, computed from private texts, are in {where}")

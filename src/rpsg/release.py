@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Protocol
 
 from rpsg.config import RunConfig
+from rpsg.data_card import render_data_card
 from rpsg.endpoints import find_endpoint
+from rpsg.errors import RunDirError
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
-from rpsg.privacy.card_model import CardInputs, DataFlow
+from rpsg.privacy.card_model import Card, CardInputs, DataFlow
 from rpsg.result import RunResult
+from rpsg.rundir import RunDir
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
+
+_SUMMARISE = ("rpsg", "rpsg-published")
 
 
 class _Named(Protocol):
@@ -37,6 +42,7 @@ def publish(
     config, folder = session.config, session.folder
     inputs = CardInputs(
         run_id=folder.run_id,
+        method=config.method,
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         delta=config.delta,
@@ -50,23 +56,7 @@ def publish(
     )
     session.ledger.attest(inputs.model_dump(mode="json"))
     card = build_card(inputs, session.ledger.lines())
-    table = to_table(texts, corpus.label_columns)
-
-    def write_all(target: Path) -> None:
-        for suffix in config.output.formats:
-            write_rows(table, target / f"synthetic.{suffix}")
-
-    folder.write_release(
-        texts,
-        write_rows=write_all,
-        documents={
-            "privacy_card.json": card_file.to_json(card),
-            "privacy_card.md": card_file.render_markdown(card),
-            "README.md": _data_card(
-                config, corpus, texts, writer=session.models.writer.name, statement=card.statement
-            ),
-        },
-    )
+    write_release(folder, config, card, texts, corpus.label_columns)
     folder.write_private(
         "rejected",
         (
@@ -93,6 +83,62 @@ def publish(
     return result
 
 
+def write_release(
+    folder: RunDir,
+    config: RunConfig,
+    card: Card,
+    texts: Sequence[SyntheticText],
+    label_columns: Sequence[str],
+) -> None:
+    """Writes `release/` in one step: texts, privacy card, data card.
+
+    Raises:
+        PrivateDataError: a text is not a released text.
+    """
+    table = to_table(texts, label_columns)
+    files = [f"synthetic.{suffix}" for suffix in config.output.formats]
+
+    def write_all(target: Path) -> None:
+        for name in files:
+            write_rows(table, target / name)
+
+    # Whoever shares this machine may read a release, but not copies of private texts.
+    is_copy = config.method == "copy"
+    data_card = render_data_card(
+        card,
+        n_texts=len(texts),
+        files=files,
+        languages=config.models.languages,
+        has_labels=bool(label_columns),
+    )
+    folder.write_release(
+        texts,
+        mode=0o700 if is_copy else 0o755,
+        write_rows=write_all,
+        documents={
+            "privacy_card.json": card_file.to_json(card),
+            "privacy_card.md": card_file.render_markdown(card),
+            "README.md": f"# Never publish this folder\n\n**{card.statement}**\n" if is_copy else data_card,
+        },
+    )
+
+
+def check_publishable(run: RunDir) -> None:
+    """Refuses to let a run's texts leave the machine where they must not.
+
+    Raises:
+        RunDirError: the run is not finished, its texts are copies of private ones, or canaries were planted
+            in these.
+    """
+    if not run.is_done("released") or not run.release.is_dir():
+        raise RunDirError(f"{run.root} is not finished; finish it with: rpsg resume {run.root}")
+    if run.read_config().method == "copy":
+        raise RunDirError(
+            f"{run.root} holds copies of private texts (method: copy), which nobody may publish"
+        )
+    run.check_publishable()
+
+
 def data_flows(session: Session) -> list[DataFlow]:
     """Says which model read which kind of text."""
     models, config = session.models, session.config
@@ -101,12 +147,26 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.guarantee == "end-to-end":
         reads = "noisy histograms of topics, phrases, labels, tones and lengths, and texts written from them"
         judges, finds = "private texts", "written texts"
+    if config.method == "copy":
+        reads = finds = judges = ""
+        embeds = "private texts" if config.evaluate.enabled else ""
+    if config.method == "augpe":
+        reads = "public prompts, and texts written from them that the votes kept"
+        finds, judges = "written texts", ""
+    if config.method == "rupta":
+        reads = "private texts, and rewrites of them"
+        finds, judges = "private and written texts", ""
+    if config.method == "dpsgd":
+        reads = "private texts, to be trained on; then control codes of labels"
+        finds, judges = "written texts", ""
+        embeds = embeds if config.evaluate.enabled else ""
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.
         embeds = embeds if config.evaluate.enabled else "written texts"
+    abstract = config.models.abstract
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
-        ("summarise", "private texts", models.summariser, config.models.abstract),
+        ("summarise", "private texts" if config.method in _SUMMARISE else "", models.summariser, abstract),
         ("write", reads, models.writer, config.models.write),
         ("embed", embeds, models.embedder, config.models.embed),
         ("sentiment", judges, models.sentiment, config.models.sentiment),
@@ -134,19 +194,3 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
         f"{n_missing} of {sizes.n_wanted} texts are missing after {session.config.refine.refill_rounds} "
         f"refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
     ]
-
-
-def _data_card(
-    config: RunConfig, corpus: PrivateCorpus, texts: Sequence[SyntheticText], *, writer: str, statement: str
-) -> str:
-    columns = "id, text" + (" and the labels that were asked for" if corpus.label_columns else "")
-    writer = card_file.escape(writer)
-    files = ", ".join(f"synthetic.{suffix}" for suffix in config.output.formats)
-    return (
-        f"# Synthetic texts\n\n**{statement}**\n\n"
-        f"{len(texts)} texts written by a language model (`{writer}`), none by a person. "
-        f"Files: {files}; columns: {columns}. Ids are random and row order is shuffled.\n\n"
-        "What they state as fact is invented or distorted: use them to develop and test software and "
-        "methods, not to learn about any person. privacy_card.md says what protects the private texts "
-        "they were made from, and what does not.\n"
-    )

@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rpsg.config import RunConfig
 from rpsg.endpoints import CallingConfig
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.types import SyntheticText
+
+if TYPE_CHECKING:
+    from rpsg.types import FloatArray
 
 
 class RunDir:
@@ -35,6 +38,7 @@ class RunDir:
         self.ledger = self.private / "ledger.sqlite"
         self.calls = self.private / "calls.sqlite"
         self.config = self.private / "config.yaml"
+        self.model = self.private / "model"
         self.manifest = root / "manifest.json"
 
     # --- creation ------------------------------------------------------------------------------
@@ -253,12 +257,31 @@ class RunDir:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(self.private / f"{name}.jsonl", text)
 
+    def write_vectors(self, vectors: Mapping[str, "FloatArray"], *, ids: Sequence[str]) -> None:
+        """Keeps embeddings for the map of the private report, in `private/scores/vectors.npz`.
+
+        Args:
+            vectors: of real, held-out and synthetic texts, shape (n, d) each.
+            ids: of the synthetic texts, in order.
+        """
+        import numpy as np
+
+        path = self.private / "scores" / "vectors.npz"
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        with part.open("wb") as file:
+            # Half precision moves no point by a visible amount.
+            halves = {name: array.astype(np.float16) for name, array in vectors.items()}
+            np.savez(file, allow_pickle=False, ids=np.array(ids, str), **halves)
+        part.replace(path)
+
     def write_release(
         self,
         rows: Sequence[SyntheticText],
         *,
         write_rows: Callable[[Path], None],
         documents: Mapping[str, str],
+        mode: int = 0o755,
     ) -> None:
         """Writes `release/` in one step: the folder appears whole or not at all.
 
@@ -266,6 +289,7 @@ class RunDir:
             rows: the released texts; anything else is refused.
             write_rows: writes the data files into the given folder.
             documents: file name to content.
+            mode: who may open the folder.
 
         Raises:
             PrivateDataError: a row is not a released text.
@@ -274,7 +298,7 @@ class RunDir:
             raise PrivateDataError("release/ takes released texts only; pass them through Ledger.release")
         self.root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".release-", dir=self.root))
-        staging.chmod(0o755)
+        staging.chmod(mode)
         try:
             write_rows(staging)
             for name, content in documents.items():
@@ -288,11 +312,16 @@ class RunDir:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file or nothing; see `write_bytes`."""
+    write_bytes(path, str.encode(text))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file or nothing: temporary name, fsync, rename."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if "private" in path.parts else 0o644)

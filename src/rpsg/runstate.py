@@ -1,5 +1,7 @@
 """The runs in a folder, and how far each is; read from their files, while another process may write them."""
 
+import secrets
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,9 +13,11 @@ from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
 from rpsg.llm.meter import load_prices
 from rpsg.rundir import RunDir
 
-State = Literal["running", "stopped", "finished", "unreadable"]
+State = Literal["running", "stopped", "finished", "purged", "unreadable"]
 # A folder of runs holds them at most so deep.
 _DEPTH = 2
+_PRIVATE_GONE = "private-purged"
+_PURGED_PREFIX = ".private-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +26,8 @@ class RunState:
 
     Attributes:
         folder: the run folder.
-        state: finished when its release is written; running while a process works on it; unreadable when
-            its files are not those of this version.
+        state: finished when its release is written; running while a process works on it; purged when its
+            private part was removed; unreadable when its files are not those of this version.
         guarantee: its guarantee, and epsilon where that has a meaning.
         n_wanted: texts asked for; None for the default share of the records.
         stage: the last one begun; "" before the first.
@@ -73,6 +77,8 @@ def read_state(folder: Path) -> RunState:
         RunDirError: there is no run.
     """
     run = RunDir.open(folder)
+    if run.is_done(_PRIVATE_GONE) and not run.private.exists():
+        return _without_private(folder, "purged")
     config = run.read_config()
     # In this order: a run that ends meanwhile is finished, not stopped.
     is_running = run.is_worked_on
@@ -111,26 +117,34 @@ def find_runs(base: Path) -> list[RunState]:
         raise RunDirError(f"there is no folder {base}; name the one your runs are in")
     levels = ["/".join(["*"] * depth + ["manifest.json"]) for depth in range(_DEPTH + 1)]
     found = sorted({path.parent for level in levels for path in base.glob(level)})
-    return [_state_or_unreadable(folder) for folder in found if (folder / "private").is_dir()]
+    return [
+        _state_or_unreadable(folder)
+        for folder in found
+        if (folder / "private").is_dir() or (folder / "done" / _PRIVATE_GONE).exists()
+    ]
 
 
 def _state_or_unreadable(folder: Path) -> RunState:
     try:
         return read_state(folder)
     except (RpsgError, OSError, ValueError):
-        return RunState(
-            folder=folder,
-            state="unreadable",
-            guarantee="",
-            n_wanted=None,
-            stage="",
-            done=0,
-            total=0,
-            updated=None,
-            usage=(),
-            cost=None,
-            sent=(),
-        )
+        return _without_private(folder, "unreadable")
+
+
+def _without_private(folder: Path, state: State) -> RunState:
+    return RunState(
+        folder=folder,
+        state=state,
+        guarantee="",
+        n_wanted=None,
+        stage="",
+        done=0,
+        total=0,
+        updated=None,
+        usage=(),
+        cost=None,
+        sent=(),
+    )
 
 
 def _count(value: object) -> int:
@@ -156,6 +170,36 @@ def purge(folder: Path) -> int:
         run.mark("purged")
         for path in files:
             path.unlink()
+    return size
+
+
+def purge_private(folder: Path) -> int:
+    """Removes all of a finished run's private part; returns the bytes freed. The release stays as it is.
+
+    Raises:
+        RunDirError: there is no run, a process works on it, it is not finished, or files cannot be removed.
+    """
+    run = RunDir.open(folder)
+    if run.private.is_dir():
+        with run.working():
+            if not run.is_done("released"):
+                raise RunDirError(
+                    f"{folder} is not finished: finish it with: rpsg resume {folder}, "
+                    "or remove the whole folder"
+                )
+            for mark in ("purged", _PRIVATE_GONE):
+                run.mark(mark)
+            # Away at once, under a name that a purge that was cut off is gone on from.
+            run.private.rename(folder / f"{_PURGED_PREFIX}{secrets.token_hex(4)}")
+    elif not run.is_done(_PRIVATE_GONE):
+        raise RunDirError(f"{folder} has no private part")
+    size = 0
+    for left in folder.glob(f"{_PURGED_PREFIX}*"):
+        size += sum(path.stat().st_size for path in left.rglob("*") if path.is_file())
+        try:
+            shutil.rmtree(left)
+        except OSError as error:
+            raise RunDirError(f"cannot remove {left}: {error.strerror}; remove it by hand") from None
     return size
 
 

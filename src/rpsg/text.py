@@ -47,6 +47,8 @@ _CONTROL_TOKEN = re.compile(
 # Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
 # that scripts and emoji need.
 _HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# The same, and halves of character pairs, which no file can hold.
+_UNSEEN = re.compile(f"{_HIDDEN.pattern[:-1]}\u061c\u00ad\ud800-\udfff\U000e0000-\U000e007f]")
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
 
@@ -54,6 +56,11 @@ MIN_WORDS = 12
 def words_of(text: str) -> list[str]:
     """Returns the words in lower case, punctuation stripped."""
     return _WORD.findall(text.lower())
+
+
+def word_spans(text: str) -> list[tuple[str, int, int]]:
+    """Returns each word in lower case, with where it begins and ends."""
+    return [(match[0].lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
 
 
 def trim_to_sentences(text: str) -> str:
@@ -108,6 +115,11 @@ def defuse(text: str) -> str:
     or hide others, and halves of character pairs.
     """
     return _CONTROL_TOKEN.sub(" ", _HIDDEN.sub("", text)).encode("utf-8", "replace").decode("utf-8")
+
+
+def reveal(text: str) -> str:
+    """Writes a text so that a reader sees all that is in it: characters that hide or turn others by name."""
+    return _UNSEEN.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)
 
 
 def _sentences(text: str) -> Iterable[str]:

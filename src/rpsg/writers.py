@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from rpsg.types import SyntheticText
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# A spreadsheet program computes a cell that begins so, also with its own wide forms of these signs. It skips
+# white space before them.
+_FORMULA = re.compile(r"[\s\0]*[=+\-@\t\r|%＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?%?")
 # Columns of a released row beside the labels.
 RELEASED_COLUMNS = ("id", "text")
 
@@ -52,8 +57,8 @@ def to_table(rows: Sequence[SyntheticText], label_columns: Sequence[str]) -> "pa
 def write_rows(table: "pa.Table", path: Path) -> None:
     """Writes a table as csv, jsonl or parquet, by suffix; the file appears whole or not at all.
 
-    Values are written as they are: a cell that begins with =, +, - or @ is not changed, so a spreadsheet
-    program may take it for a formula. In csv every field is quoted and null is the empty field.
+    In csv every field is quoted, null is the empty field, and a cell that a spreadsheet program would take
+    for a formula begins with an apostrophe; plain numbers do not. The other formats hold values as they are.
 
     Raises:
         PrivateDataError: something else than a table.
@@ -78,6 +83,13 @@ def write_rows(table: "pa.Table", path: Path) -> None:
         raise RunDirError(f"cannot write {path}: {reason}; nothing was left behind") from None
 
 
+def guard_formula(value: str | None) -> str | None:
+    """Puts an apostrophe before what a spreadsheet program would take for a formula."""
+    if value is None or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
 def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     temporary = Path(name)
@@ -97,7 +109,8 @@ def _write_csv(table: "pa.Table", file: BinaryIO) -> None:
     lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(lines, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerow(table.column_names)
-    writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    columns = ([guard_formula(value) for value in column.to_pylist()] for column in table.columns)
+    writer.writerows(zip(*columns, strict=True))
     lines.flush()
     lines.detach()
 

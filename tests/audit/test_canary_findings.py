@@ -15,6 +15,7 @@ from rpsg.audit.canary_scores import bigram_ratio, fact_exact, fact_fuzzy, longe
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import one_run_epsilon, power_table
 from rpsg.data import read_corpus, sample_path
+from rpsg.errors import DataError
 from rpsg.llm.fake import HashEmbedder
 from rpsg.readers import read_columns
 
@@ -160,6 +161,11 @@ def test_too_few_canaries_of_a_kind_say_nothing(tmp_path: Path) -> None:
     findings = canary_findings(few, texts, claim=CLAIM)
     found = one(findings, "tail_rare_words", "AUC")
     assert found.value is None and not found.decides and "too few" in found.detail
+
+
+def test_an_empty_release_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no released text"):
+        canary_findings(planted(tmp_path)[0], [], claim=CLAIM)
 
 
 def test_findings_hold_no_text(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """`rpsg canary` from the command line: spending shown first, the mark on a run, no publishing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rpsg import pipeline
+from rpsg.audit.control import Control
+from rpsg.audit.finding import Finding
+from rpsg.audit.result import Audit
+from rpsg.audit.verdict import judge
+from rpsg.canaries import join_canaries
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import RunDirError
@@ -153,17 +159,18 @@ def test_score_of_a_run_and_of_any_file(capsys: pytest.CaptureFixture[str]) -> N
     run_planted()
     capsys.readouterr()
     assert call("canary", "score", "secrets.json", "--run", "runs/c", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["findings"]
     (bound,) = [row for row in rows if row["attack"] == "all_kinds" and "one run" in row["statistic"]]
     assert "claimed: 4" in bound["detail"] and bound["value"] < 1.9
     # Copied through: the planted file itself as the release.
     copied = ("canary", "score", "secrets.json", "--synthetic", "planted.jsonl")
-    assert call(*copied, "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    assert call(*copied, "--json") == 3
+    rows = json.loads(capsys.readouterr().out)["findings"]
     (bound,) = [row for row in rows if row["attack"] == "all_kinds" and "one run" in row["statistic"]]
     assert 1.2 < bound["value"] < 1.9
-    assert call(*copied) == 0
+    assert call(*copied) == 3
     shown = capsys.readouterr().out
+    assert "Verdict: leak found" in shown and "100: 3.5 / 2.6; 500: 5.1 / 4.2; 1,000: 5.8 / 4.9" in shown
     assert "of 22 guesses right" in shown and "no finite epsilon is claimed" in shown
     secrets = json.loads(Path("secrets.json").read_text())
     assert not any(canary["text"][:40] in shown for canary in secrets["canaries"])
@@ -184,3 +191,20 @@ def test_scores_that_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not made from planted data" in capsys.readouterr().err
     assert call("canary", "plant", "rpsg.yaml", "-o", "p.csv", "--secrets", "s.json", "--kind", "bird") == 2
     assert "suffix, sampled, fact, tail" in capsys.readouterr().err
+
+
+def test_canaries_join_the_audit_of_a_run() -> None:
+    own = Finding(
+        family="membership", attack="nearest", statistic="AUC", value=0.5, p_value=0.5, n_members=200,
+        n_nonmembers=200, decides=True,
+    )  # fmt: skip
+    audit = Audit(
+        verdict=judge([own], n_members=200, n_nonmembers=200), control=Control(auc=0.5, p_value=0.5),
+        findings=(own,), n_members=200, n_nonmembers=200, n_synthetic=9, relation="", seconds={}, seed=0,
+    )  # fmt: skip
+    refuted = replace(own, family="canary", attack="all_kinds", decides=False, is_leak=True)
+    joined = join_canaries(audit, [refuted, replace(own, family="canary", p_value=0.004)])
+    assert audit.verdict.word != "leak found" and joined.verdict.word == "leak found"
+    # Holm's adjustment is over all of them: 0.004 becomes 0.008.
+    assert joined.verdict.p_smallest == pytest.approx(0.008)
+    assert [item.decides for item in joined.findings] == [True, True, False]

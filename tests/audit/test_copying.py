@@ -110,11 +110,11 @@ def test_p_values_under_random_labels_are_not_too_small(abstracts: list[str], ot
     # Copies of texts that are on either side by chance: what the test must not take for a leak.
     rng, release = np.random.default_rng(1), (*others[:20], *abstracts[:20])
     p_values = []
-    for _ in range(100):
+    for _ in range(50):
         texts = [abstracts[i] for i in rng.permutation(60)]
         game = Game(members=tuple(texts[:30]), nonmembers=tuple(texts[30:]), synthetic=release)
         p_values.append(of(copying(game), "copied_runs").p_value)
-    assert sum(p <= 0.05 for p in p_values if p is not None) <= 12
+    assert sum(p <= 0.05 for p in p_values if p is not None) <= 7
 
 
 def test_thirty_words_of_one_member_are_a_leak_and_twenty_nine_are_not() -> None:
@@ -167,15 +167,13 @@ def test_time_grows_about_linearly() -> None:
             nonmembers=tuple(texts[third : 2 * third]),
             synthetic=tuple(texts[2 * third :]),
         )
-        spent = []
-        for _ in range(2):
-            began = time.process_time()
-            copying(game)
-            spent.append(time.process_time() - began)
-        return min(spent)
+        began = time.process_time()
+        copying(game)
+        return time.process_time() - began
 
-    times = [seconds(n) for n in (600, 6000)]
+    seconds(60)
+    times = [seconds(n) for n in (450, 4500)]
     ratio = times[1] / times[0]
-    print(f"{times[0]:.2f} s for 600 texts of 100 words, {times[1]:.2f} s for 6,000: {ratio:.1f} times")
+    print(f"{times[0]:.2f} s for 450 texts of 100 words, {times[1]:.2f} s for 4,500: {ratio:.1f} times")
     # Quadratic would be 100.
     assert ratio < 30

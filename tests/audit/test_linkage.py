@@ -5,10 +5,14 @@ import pytest
 
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.linkage import linkage, pair_rows, refuse_generator
+from rpsg.config import RunConfig
+from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, DataError
 from rpsg.llm.fake import HashEmbedder
+from rpsg.pipeline import run
 from rpsg.privacy.ledger import Ledger, read_seeds
 from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
+from rpsg.rundir import RunDir
 from rpsg.types import Candidate, PrivateVariant, SyntheticText
 
 TOP_1 = "share of texts linked to their seed, top 1"
@@ -107,6 +111,34 @@ def test_pairs_are_read_from_the_ledger_of_a_run(tmp_path: Path) -> None:
         "text of d": "d", "text of a": "a", "text of b/c": "b/c",
     }  # fmt: skip
     assert len(pair_rows(read_seeds(path), [text.text_id for text in texts], ["a"])) == 1
+
+
+def test_the_private_map_of_a_run_names_the_seeds(tmp_path: Path) -> None:
+    members = read_corpus(sample_path("posts_train.jsonl"), label_columns=("topic",))
+    result = run(
+        RunConfig.parse(
+            {
+                "guarantee": "none",
+                "n": 20,
+                "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": None},
+                "abstract": {"n_samples": 6, "max_tokens": 40},
+                "write": {"min_length": 20, "max_length": 40, "n_drafts": 2},
+                "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
+                "evaluate": {"enabled": False},
+                "output": {"folder": str(tmp_path / "run")},
+            }
+        ),
+        members,
+    )
+    pairs = pair_rows(
+        read_seeds(RunDir.open(result.folder).ledger),
+        [text.text_id for text in result.texts],
+        [record.record_id for record in members.records],
+    )
+    assert sorted(pairs) == list(range(20)) and len(set(pairs.values())) == 20
+    # A text has the labels of the record that it was written from; 35 topics, so not by chance.
+    for text, record in pairs.items():
+        assert result.texts[text].labels == members.records[record].labels
 
 
 def test_texts_from_noisy_keys_have_no_seeds(tmp_path: Path) -> None:

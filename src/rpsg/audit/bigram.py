@@ -25,14 +25,14 @@ def bigram_scores(pool: Pool, synthetic: Sequence[str], *, n_references: int = N
     words = [words_of(text) for text in pool.texts]
     released = [words_of(text) for text in synthetic]
     n_vocabulary = len({word for text in (*words, *released) for word in text})
-    target = _Bigrams(released, n_vocabulary)
+    target = Bigrams(released, n_vocabulary)
     half = pool.halves("bigram")
     scores = np.empty(len(words))
     for side in (False, True):
         scored, others = np.flatnonzero(half == side), np.flatnonzero(half != side)
         rng = Streams(pool.seed).get("bigram references", int(side))
         references = [
-            _Bigrams(_subset([words[i] for i in rng.permutation(others)], released), n_vocabulary)
+            Bigrams(_subset([words[i] for i in rng.permutation(others)], released), n_vocabulary)
             for _ in range(n_references)
         ]
         for i in scored:
@@ -52,21 +52,30 @@ def _subset(texts: list[list[str]], like: Sequence[list[str]]) -> list[list[str]
     return chosen
 
 
-class _Bigrams:
-    """Add-delta smoothed bigram model."""
+class Bigrams:
+    """Add-delta smoothed bigram model of some texts, given as words."""
 
     def __init__(self, texts: Sequence[Sequence[str]], n_vocabulary: int) -> None:
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._firsts: Counter[str] = Counter()
         for text in texts:
-            self._pairs.update(zip((_START, *text), text, strict=False))
-            self._firsts.update((_START, *text[:-1]))
+            self._pairs.update(_pairs(text))
+            self._firsts.update(first for first, _ in _pairs(text))
         self._smoothing = _ADDED * n_vocabulary
 
-    def log_likelihood(self, text: Sequence[str]) -> float:
-        """Returns the mean natural log-likelihood of a word."""
+    def log_likelihood(self, text: Sequence[str], *, without: Sequence[str] = ()) -> float:
+        """Returns the mean natural log-likelihood of a word; `without` takes one of the model's texts out."""
+        pairs = Counter(_pairs(without))
+        firsts = Counter(first for first, _ in _pairs(without))
         total = sum(
-            log((self._pairs[pair] + _ADDED) / (self._firsts[pair[0]] + self._smoothing))
-            for pair in zip((_START, *text), text, strict=False)
+            log(
+                (self._pairs[pair] - pairs[pair] + _ADDED)
+                / (self._firsts[pair[0]] - firsts[pair[0]] + self._smoothing)
+            )
+            for pair in _pairs(text)
         )
         return total / max(1, len(text))
+
+
+def _pairs(text: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip((_START, *text), text, strict=False))

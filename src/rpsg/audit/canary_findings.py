@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.audit.canary import KINDS, MIN_CANARIES, Canary, Kind, ScoreName, Secrets
-from rpsg.audit.canary_scores import FloatVector, likeness, score_canaries
+from rpsg.audit.canary_scores import likeness, score_canaries
 from rpsg.audit.estimators import LEVEL, auc, auc_interval, clopper_pearson, permutation_p, tpr_at_fpr
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import one_run_epsilon, power_table, two_sided_epsilon
+from rpsg.audit.pool import BoolArray, FloatVector
+from rpsg.errors import DataError
 from rpsg.rng import Streams
 from rpsg.types import Embedder
 
@@ -23,7 +25,6 @@ _FPR = 0.01
 ALL_KINDS = "all_kinds"
 # Where a kind has fewer canaries on one side, nothing is said of it.
 _MIN_SIDE = 5
-BoolVector = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,12 @@ def canary_findings(
         By kind: AUC of each score, of which the one fixed in advance decides. Then, by how many units a
         coin moves, lower bounds of epsilon over all kinds; `is_leak` where one is above the claim. Then
         attribute inference on fact canaries.
+
+    Raises:
+        DataError: nothing was released.
     """
+    if not synthetic:
+        raise DataError("there is no released text to score")
     streams = Streams(seed)
     found: list[Finding] = []
     guesses: list[_Guesses] = []
@@ -159,8 +165,8 @@ class _Guesses:
     """
 
     strength: FloatVector
-    looks_in: BoolVector
-    is_in: BoolVector
+    looks_in: BoolArray
+    is_in: BoolArray
 
     @classmethod
     def of(cls, canaries: Sequence[Canary], scores: FloatVector) -> "_Guesses":
@@ -313,7 +319,7 @@ def _guesses_right(
     return right
 
 
-def _coins(canaries: Sequence[Canary]) -> BoolVector:
+def _coins(canaries: Sequence[Canary]) -> BoolArray:
     return np.array([canary.is_in for canary in canaries], dtype=bool)
 
 

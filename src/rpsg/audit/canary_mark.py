@@ -33,15 +33,15 @@ class _Mark:
     key: bytes
     tags: frozenset[str]
 
-    def is_in(self, corpus: PrivateCorpus) -> bool:
-        return any(_tag(self.key, record.text) in self.tags for record in corpus.records)
+    def is_in(self, texts: Sequence[bytes]) -> bool:
+        return any(_tag(self.key, text) in self.tags for text in texts)
 
 
 def make_mark(texts: Sequence[str]) -> str:
     """Returns the content of a mark, from the texts of all canaries."""
     key = secrets.token_bytes(32)
     # Sorted, so that the order of canaries is lost.
-    tags = sorted(_tag(key, text) for text in texts)
+    tags = sorted(_tag(key, _words(text)) for text in texts)
     return json.dumps({"contains_canaries": True, "note": _NOTE, "key": key.hex(), "tags": tags}) + "\n"
 
 
@@ -65,7 +65,9 @@ def is_planted(corpus: PrivateCorpus, source: Path | None = None) -> bool:
     """
     if source is not None and mark_path(source).exists():
         return True
-    return any(mark.is_in(corpus) for mark in _known_marks(private_folder("canaries").glob("*.json")))
+    marks = list(_known_marks(private_folder("canaries").glob("*.json")))
+    texts = [_words(record.text) for record in corpus.records] if marks else []
+    return any(mark.is_in(texts) for mark in marks)
 
 
 def holds_canaries(config: RunConfig, corpus: PrivateCorpus) -> bool:
@@ -85,7 +87,10 @@ def _known_marks(paths: Iterable[Path]) -> Iterable[_Mark]:
             ) from None
 
 
-def _tag(key: bytes, text: str) -> str:
+def _words(text: str) -> bytes:
     # Words alone: case, spaces and punctuation may change on the way through a spreadsheet.
-    words = " ".join(words_of(text))
-    return hashlib.blake2b(words.encode(), key=key, digest_size=16).hexdigest()
+    return " ".join(words_of(text)).encode()
+
+
+def _tag(key: bytes, words: bytes) -> str:
+    return hashlib.blake2b(words, key=key, digest_size=16).hexdigest()

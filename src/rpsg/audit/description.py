@@ -1,7 +1,7 @@
 """Distances to known texts, as description: they do not measure privacy.
 
 A release whose texts are all far from every member can still disclose any of them, and one that is near may
-disclose nobody (Ganev & De Cristofaro 2312.05114; Yao et al. 2505.01524).
+disclose nobody (Ganev & De Cristofaro 2312.05114; "The DCR delusion", 2505.01524).
 """
 
 import numpy as np

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from rpsg.audit.estimators import clopper_pearson, permutation_p
 from rpsg.audit.events import BoolArray, IntArray, Units
@@ -123,7 +124,8 @@ class _Links:
     Attributes:
         name: of the embedder.
         seeds: the unit that each text was written from, shape (n_texts,).
-        ranks: rank of every unit that is a seed, 1 is the most like; shape (n_texts, n_seeds).
+        ranks: rank of every unit that is a seed, 1 is the most like, 255 stands for that and all above;
+            shape (n_texts, n_seeds).
         seed_units: the units of the columns of `ranks`.
         nearest: the unit most like each text; -1 where two are, shape (n_texts,).
         outsiders: best rank of a non-member unit, shape (n_texts,).
@@ -131,7 +133,7 @@ class _Links:
 
     name: str
     seeds: IntArray
-    ranks: IntArray
+    ranks: npt.NDArray[np.uint8]
     seed_units: IntArray
     nearest: IntArray
     outsiders: IntArray
@@ -142,7 +144,7 @@ def _rank(name: str, texts: Vectors, known: Vectors, units: Units, seeds: IntArr
     ranks, nearest, outsiders = [], [], []
     for _, cosines in cosine_blocks(texts, known):
         likeness = _by_unit(cosines, units.all)
-        ranks.append(_ranks_of(likeness, likeness[:, seed_units]))
+        ranks.append(np.minimum(_ranks_of(likeness, likeness[:, seed_units]), 255).astype(np.uint8))
         top = likeness.max(axis=1, keepdims=True)
         nearest.append(np.where((likeness == top).sum(axis=1) == 1, likeness.argmax(axis=1), -1))
         best = likeness[:, units.n_members :].max(axis=1, initial=-np.inf)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rpsg.audit.canary import Canary, Method, Poison, Secrets
-from rpsg.audit.canary_scores import FloatVector, longest_runs, rare_words
+from rpsg.audit.canary_scores import longest_runs, rare_words
 from rpsg.audit.estimators import auc, auc_interval, permutation_p
 from rpsg.audit.finding import Finding
+from rpsg.audit.pool import FloatVector
 from rpsg.errors import ConfigError
 from rpsg.rng import Streams
 

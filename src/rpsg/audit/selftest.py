@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rpsg.audit.copying import TESTED_RUN
 from rpsg.audit.finding import Game
 from rpsg.audit.result import Audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.verdict import ALPHA, LEAK
 from rpsg.errors import DataError
 from rpsg.rng import Streams
+from rpsg.text import words_of
 
 COPIED = (0.02, 0.05, 0.1)
 _MIN_TEXTS = 90
@@ -69,7 +71,7 @@ def self_test(
     Raises:
         DataError: fewer than 90 different texts.
     """
-    distinct = list(dict.fromkeys(texts))
+    distinct = _without_repeats(texts)
     if len(distinct) < _MIN_TEXTS:
         raise DataError(f"the self-test needs at least {_MIN_TEXTS} different texts (given: {len(distinct)})")
     rng = Streams(seed).get("audit self-test")
@@ -82,6 +84,23 @@ def self_test(
         on_progress(name)
         trials.append(_trial(name, leaks, audit(game, settings)))
     return tuple(trials)
+
+
+def _without_repeats(texts: Sequence[str]) -> list[str]:
+    """Returns texts that share no 13 words in a row with an earlier one.
+
+    Two versions of one abstract, one a member and one in the release, are a leak to any audit: that release
+    was not made without the member's words.
+    """
+    seen: set[tuple[str, ...]] = set()
+    kept = []
+    for text in texts:
+        words = words_of(text)
+        runs = {tuple(words[i : i + TESTED_RUN]) for i in range(max(1, len(words) - TESTED_RUN + 1))}
+        if not runs & seen:
+            kept.append(text)
+            seen |= runs
+    return kept
 
 
 def _planted(clean: Game, rng: np.random.Generator) -> list[tuple[str, bool, Game]]:
@@ -108,5 +127,7 @@ def _trial(name: str, leaks: bool, found: Audit) -> Trial:
         leaks=leaks,
         verdict=found.verdict.word,
         p_smallest=found.verdict.p_smallest,
-        found_by=tuple(reason.split(":")[0] for reason in found.verdict.reasons) if leaks else (),
+        found_by=tuple(reason.split(":")[0] for reason in found.verdict.reasons)
+        if found.verdict.word == LEAK
+        else (),
     )

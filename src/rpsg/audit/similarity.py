@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.audit.wordruns import normalised_words
+from rpsg.errors import DataError
 from rpsg.types import FloatArray, Trust
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ def fit_tfidf(texts: Sequence[str]) -> "TfidfVectorizer":
     """Returns weights of words, fitted on texts; its vectors have length 1, or 0 without a known word.
 
     Raises:
-        ValueError: no text holds a word.
+        DataError: no text holds a word.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    if not any(normalised_words(text) for text in texts):
+        raise DataError(f"none of {len(texts)} known texts holds a word; name the column with the texts")
     return TfidfVectorizer(analyzer=normalised_words, sublinear_tf=True, dtype=np.float32).fit(texts)
 
 
@@ -52,13 +55,13 @@ class LsaEmbedder:
             seed: of the randomised decomposition.
             dimension: directions; no more than there are texts.
         """
-        from sklearn.decomposition import TruncatedSVD
+        from sklearn.utils.extmath import randomized_svd
 
         words = fit_tfidf(texts)
         table = words.transform(texts)
         size = max(1, min(dimension, min(table.shape) - 1))
-        svd = TruncatedSVD(size, random_state=seed).fit(table)
-        return cls(words, svd.components_.astype(np.float32))
+        directions = randomized_svd(table, size, random_state=seed)[2]
+        return cls(words, directions.astype(np.float32))
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Returns unit vectors, shape (len(texts), dimension); a text without a known word gets any."""

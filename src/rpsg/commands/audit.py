@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rpsg.commands.options import Json, Quiet
+from rpsg.commands.report import finish
 from rpsg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ EXIT_SELF_TEST = 1
 LEAK = "leak found"
 _USAGE = (
     "say what to audit: a run folder; or --synthetic, --members and --nonmembers with -o; or --from-data "
-    "with the files to split and -o; or --self-test with a file"
+    "with the files to split and -o; or --self-test with files"
 )
 
 
@@ -38,6 +39,9 @@ def audit(
     members: Annotated[Path | None, typer.Option(help="The private texts they were made from.")] = None,
     nonmembers: Annotated[Path | None, typer.Option(help="Other texts of the same source.")] = None,
     public: Annotated[Path | None, typer.Option(help="Texts the attacker knows besides.")] = None,
+    canaries: Annotated[
+        Path | None, typer.Option(help="Secrets of planted canaries, to score with a run.")
+    ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
     synthetic_text_column: Annotated[
         str | None, typer.Option(help="Its name in the synthetic file, where it differs.")
@@ -51,7 +55,7 @@ def audit(
     ] = True,
     thorough: Annotated[bool, typer.Option("--thorough", help="Larger models, more references.")] = False,
     selftest: Annotated[
-        bool, typer.Option("--self-test", help="Plant leaks of known size in a file's texts and find them.")
+        bool, typer.Option("--self-test", help="Plant leaks of known size in texts of files, and find them.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write to; private.")
@@ -68,9 +72,9 @@ def audit(
     from rpsg.registry import embedder as load_embedder
     from rpsg.types import Progress
 
-    chosen = sources or []
+    chosen, audited = sources or [], None
     if selftest:
-        _self_test(_only(chosen), text_column, seed, quiet=quiet, as_json=as_json)
+        _self_test(chosen, text_column, seed, with_models=language_models, quiet=quiet, as_json=as_json)
         return
     settings = AuditSettings(
         thorough=thorough,
@@ -101,17 +105,30 @@ def audit(
             )
             found = auditing.audit_files(files, folder, settings=settings, seed=seed, on_progress=tell)
         else:
-            run_folder = _only(chosen)
-            folder = run_folder / "private" / "audit"
+            audited = _only(chosen)
+            folder = audited / "private" / "audit"
             found = auditing.audit_run(
-                run_folder, nonmembers=nonmembers, settings=settings, seed=seed, on_progress=tell
+                audited,
+                nonmembers=nonmembers,
+                canaries=canaries,
+                settings=settings,
+                seed=seed,
+                on_progress=tell,
             )
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
+    if audited is not None:
+        # The report says what the audit found.
+        told = finish(audited)
+        if not (quiet or as_json):
+            typer.echo("\n".join(told))
     if found.verdict.word == LEAK:
         raise typer.Exit(EXIT_LEAK)
 
 
-def _self_test(path: Path, text_column: str, seed: int, *, quiet: bool, as_json: bool) -> None:
+def _self_test(
+    paths: list[Path], text_column: str, seed: int, *, with_models: bool, quiet: bool, as_json: bool
+) -> None:
+    from rpsg.audit.run import AuditSettings
     from rpsg.audit.selftest import self_test
     from rpsg.auditing import texts_of
     from rpsg.console import ProgressView
@@ -119,9 +136,11 @@ def _self_test(path: Path, text_column: str, seed: int, *, quiet: bool, as_json:
     from rpsg.types import Progress
 
     with ProgressView(silent=quiet or as_json) as view:
+        texts = [text for path in paths for text in texts_of(path, text_column=text_column)]
         trials = self_test(
-            texts_of(path, text_column=text_column),
+            texts,
             seed=seed,
+            settings=AuditSettings(language_models=with_models),
             on_progress=lambda name: view.show(Progress(stage=f"self-test: {name}", done=0, total=1)),
         )
     if not quiet:

@@ -8,6 +8,7 @@ import typer
 from rpsg.commands.options import Json, Quiet
 from rpsg.errors import ConfigError
 
+EXIT_LEAK = 3
 app = typer.Typer(help="Canaries: plant made-up records by blinded coins, and score what a release shows.")
 
 
@@ -84,15 +85,18 @@ def canary_score(
     seed: Annotated[int, typer.Option(help="Breaks ties.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say what a release shows of the coins, with lower bounds of epsilon."""
+    """Say what a release shows of the coins, with lower bounds of epsilon. Exit status 3 if it shows some."""
     from rpsg.audit.canary_findings import Claim
-    from rpsg.canaries import read_synthetic, score_run, score_texts
+    from rpsg.audit.lower_bounds import power_table
+    from rpsg.audit.verdict import LEAK
+    from rpsg.canaries import delta_of, judge_canaries, read_synthetic, score_run, score_texts
     from rpsg.console_canary import print_findings
 
     if (run is None) == (synthetic is None):
         raise ConfigError("name what to score: --run RUN_FOLDER, or --synthetic FILE")
     known = read_synthetic(public, text_column="text") if public is not None else []
     if run is not None:
+        delta = delta_of(run)
         found = score_run(secrets, run, without=without, public=known, embedder=embedder, seed=seed)
     else:
         assert synthetic is not None
@@ -101,4 +105,7 @@ def canary_score(
         found = score_texts(
             secrets, texts, claim=claim, without=without, public=known, embedder=embedder, seed=seed
         )
-    print_findings(found, as_json=as_json)
+    verdict = judge_canaries(found)
+    print_findings(found, verdict, power_table(delta), as_json=as_json)
+    if verdict.word == LEAK:
+        raise typer.Exit(EXIT_LEAK)

@@ -42,10 +42,23 @@ def status(
             print_status(state, as_json=as_json)
 
 
-def purge(folder: RunFolder) -> None:
-    """Remove a finished run's stored model calls: they hold summaries of private texts."""
+def purge(
+    folder: RunFolder,
+    private: Annotated[
+        bool, typer.Option("--private", help="Remove all of private/, the ledger too.")
+    ] = False,
+) -> None:
+    """Remove a finished run's stored model calls, or all that it knows of private texts."""
     from rpsg.runstate import purge as remove
+    from rpsg.runstate import purge_private
 
+    if private:
+        size = purge_private(folder)
+        typer.echo(
+            f"Removed {folder}/private ({size / 1e6:.1f} MB). The release stays, and can still be checked "
+            f"with: rpsg card check {folder}/release/privacy_card.json"
+        )
+        return
     size = remove(folder)
     typer.echo(
         f"Removed the stored model calls of {folder} ({size / 1e6:.1f} MB). Its release and its ledger stay; "

@@ -1,8 +1,10 @@
 """Prompts as text files, and a summariser made of a text model and a prompt.
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
-`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
-A last `[assistant]` turn is the beginning of the reply. The private text of `abstract.txt` stands between
+`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
+method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, the
+method `dpsgd` `control.txt`, the method `rupta` `giveaways.txt`, `generalise.txt` and `restore.txt`.
+A last `[assistant]` turn is the beginning of the reply. Private text, as in `abstract.txt`, stands between
 marks that no text can hold, see `rpsg.text.defuse`.
 """
 
@@ -19,7 +21,19 @@ from rpsg.rng import Streams
 from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
+PromptName = Literal[
+    "abstract",
+    "write",
+    "rewrite",
+    "public",
+    "keys",
+    "random",
+    "fill",
+    "control",
+    "giveaways",
+    "generalise",
+    "restore",
+]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 _GAPS = frozenset({"text", "summary", "labels", "tone", "words", "opener"})

@@ -4,9 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from rpsg.method_config import MethodName
 from rpsg.types import Trust
 
 CardGuarantee = Literal["none", "selection", "end-to-end"]
+# Whether a person chose among the texts, and whether private texts had been on that person's screen.
+Reviewed = Literal["no", "public", "private"]
 
 
 class _Part(BaseModel):
@@ -36,6 +39,7 @@ class CardInputs(_Part):
 
     Attributes:
         run_id: a random id.
+        method: what made the texts.
         guarantee: what the run promises.
         epsilon: of the choice with `selection`, of everything with `end-to-end`, where 0 means public
             prompts only; None with `none`.
@@ -48,11 +52,13 @@ class CardInputs(_Part):
         outside_budget: runs on these data, this one included, that no data budget covers; None where the
             data have no budget.
         public_inputs: where topics come from, with a checksum (`end-to-end`).
+        reviewed: whether decisions of a person took texts out, and what that person had seen.
         contains_canaries: whether the operator planted made-up records in the data, for an audit; such a run
             is not published.
     """
 
     run_id: str
+    method: MethodName = "rpsg"
     guarantee: CardGuarantee
     epsilon: float | None = Field(ge=0, allow_inf_nan=False)
     delta: float = Field(gt=0, lt=1)
@@ -63,6 +69,7 @@ class CardInputs(_Part):
     data_flow: tuple[DataFlow, ...]
     outside_budget: int | None = Field(None, ge=0)
     public_inputs: str = ""
+    reviewed: Reviewed = "no"
     contains_canaries: bool = False
 
 

@@ -1,0 +1,73 @@
+"""Uploads a release to a data set hub, by the hub's own client."""
+
+import os
+from pathlib import Path
+
+from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
+from rpsg.privacy.card_file import check_card
+from rpsg.release import check_publishable
+from rpsg.rundir import RunDir
+
+TOKEN_ENV = "HF_TOKEN"
+
+
+def push_release(folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible: bool = False) -> str:
+    """Uploads what is in release/, and nothing else, as one commit.
+
+    Args:
+        folder: a finished run.
+        repo: OWNER/NAME of a data set; made if it is not there.
+        token_env: name of the environment variable that holds the access token.
+        visible: whether a data set that is made now can be seen by everybody.
+
+    Returns:
+        The address of the data set.
+
+    Raises:
+        RunDirError: there is no finished run, it holds planted canaries, or its card does not hold.
+        ConfigError: the variable is not set, or the name is not OWNER/NAME.
+        ModelUnavailable: the hub refused or does not answer.
+    """
+    run = RunDir.open(folder)
+    check_publishable(run)
+    problems = check_card(run.release / "privacy_card.json")
+    if problems:
+        raise RunDirError(
+            f"{run.release} is not pushed, because its card does not hold: {'; '.join(problems)}"
+        )
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise ConfigError(f"{repo!r}: name the data set as OWNER/NAME")
+    token = os.environ.get(token_env)
+    if not token:
+        raise ConfigError(f"{token_env} is not set; put an access token of the hub into it")
+    return _upload(run, repo, token=token, visible=visible)
+
+
+def _upload(run: RunDir, repo: str, *, token: str, visible: bool) -> str:
+    # Its client would ask the hub which agent runs it, and say so; read when it is first imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    api = HfApi(token=token)
+    try:
+        address = api.create_repo(repo, repo_type="dataset", private=not visible, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo,
+            repo_type="dataset",
+            folder_path=run.release,
+            commit_message=f"Release of run {run.run_id}",
+        )
+    except HFValidationError as error:
+        raise ConfigError(f"{repo!r} is no name of a data set: {error}") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise ModelUnavailable(f"the hub refused ({status}); check the token and the name {repo}") from None
+    except (HTTPError, OSError) as error:
+        raise ModelUnavailable(
+            f"the hub does not answer ({type(error).__name__}); nothing is half there"
+        ) from None
+    return str(address)

@@ -1,0 +1,103 @@
+"""What to do next, from what a run's files say."""
+
+import shlex
+from dataclasses import dataclass
+
+from rpsg.report.answers import holds_end_to_end, place_of
+from rpsg.report.documents import LEAK, NO_LEAK, Card
+from rpsg.report.sources import PrivateSources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something to do, and the command for it; "" where there is none."""
+
+    text: str
+    command: str = ""
+
+
+def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
+    """Lists what the person who ran it should do, most urgent first."""
+    card, audit = sources.released.card, sources.audit
+    run = shlex.quote(folder)
+    if audit is not None and audit["verdict"] == LEAK:
+        return (
+            Step(text="Do not release these texts. See the audit below for what leaked and how."),
+            Step(
+                text="Run anew with an end-to-end guarantee, or with other settings.",
+                command="rpsg plan CONFIG",
+            ),
+        )
+    if card["inputs"].get("contains_canaries"):
+        return (
+            Step(text="Score what the texts show of the planted records.", command="rpsg canary score"),
+            Step(text="Publish a second run, of the data without canaries.", command="rpsg run CONFIG"),
+        )
+    steps = []
+    if not card["secure_noise"]:
+        steps.append(Step(text="Run anew without test noise: these texts are not protected."))
+    if audit is None:
+        others = " --nonmembers FILE" if card["inputs"]["guarantee"] == "end-to-end" else ""
+        command = f"rpsg audit {run}{others}"
+        steps.append(Step(text="Attack the texts before anybody else does.", command=command))
+    elif audit["verdict"] != NO_LEAK:
+        steps.append(Step(text="Audit with more records: this one had too few to find a leak."))
+    steps.append(_reading(card, run))
+    steps += _quality(sources)
+    if not holds_end_to_end(card):
+        steps.append(
+            Step(
+                text="These texts may go only to people who may read the private ones, unless you accept "
+                "what the statement says. For a bound that a stranger can rely on, use guarantee: end-to-end."
+            )
+        )
+    steps.append(Step(text="Pack what may leave the machine.", command=f"rpsg release {run} --pack"))
+    return tuple(steps)
+
+
+def _reading(card: Card, run: str) -> Step:
+    if holds_end_to_end(card):
+        return Step(
+            text="Read texts before they leave; --public keeps the guarantee.",
+            command=f"rpsg review {run} --public",
+        )
+    return Step(
+        text="Read each text beside the private ones it is nearest to, and reject what says too much.",
+        command=f"rpsg review {run}",
+    )
+
+
+def _quality(sources: PrivateSources) -> list[Step]:
+    steps = []
+    summary, metrics = sources.summary, sources.metrics
+    if summary is not None and summary["n_released"] < summary["n_wanted"]:
+        missing = summary["n_wanted"] - summary["n_released"]
+        steps.append(Step(text=f"{missing:,} texts are missing; the table of dropped items says why."))
+    if metrics is None:
+        return steps
+    places = [place_of(score) for score in metrics["scores"] if score["family"] == "fidelity"]
+    if places.count("as the baseline or worse") > len(places) / 2:
+        steps.append(
+            Step(
+                text="Most figures are no better than the baseline: use a larger model to write "
+                "(models.write), or more texts."
+            )
+        )
+    return steps
+
+
+def public_steps(card: Card) -> tuple[Step, ...]:
+    """Lists what somebody who was given the release should do."""
+    steps = (
+        Step(text="Check that the card follows from its lines.", command="rpsg card check privacy_card.json"),
+        Step(
+            text="Use the texts to develop and test software and methods. What they state as fact is "
+            "invented."
+        ),
+    )
+    if holds_end_to_end(card):
+        return steps
+    return (
+        *steps,
+        Step(text="Treat the texts as you would the private ones: nothing bounds what they reveal of them."),
+    )

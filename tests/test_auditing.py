@@ -1,0 +1,180 @@
+"""`rpsg audit`, as typed: of a run, of files, of data it splits itself; what it writes and refuses."""
+
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rpsg.rundir import RunDir
+from test_cli import call
+
+FAKES = {
+    "models.abstract": "fake", "models.write": "fake", "models.embed": "hash", "models.sentiment": "null",
+    "refine.pii.enabled": "false", "refine.nll.enabled": "false", "write.min_length": "20",
+    "write.max_length": "40", "abstract.max_tokens": "40", "abstract.n_samples": "6",
+}  # fmt: skip
+SETTINGS = [item for key, value in FAKES.items() for item in ("--set", f"{key}={value}")]
+FAST = ["--embedder", "none", "--no-language-models"]
+VERBS = ("lost", "found", "wrote", "read", "sold", "kept", "left", "met", "paid", "saw")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def stories(n: int, *, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    words = [
+        f"{a}{b}"
+        for a in ("mor", "tel", "san", "rid", "pon", "gal")
+        for b in ("ning", "ter", "dow", "ge", "y")
+    ]
+    return [
+        " ".join(f"{VERBS[rng.integers(10)]} the {words[rng.integers(30)]}" for _ in range(12))
+        + f" case {seed}-{i}."
+        for i in range(n)
+    ]
+
+
+def write(path: str, texts: Sequence[str]) -> Path:
+    Path(path).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return Path(path)
+
+
+def test_files_of_any_tool(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = stories(360)
+    members, others = write("m.jsonl", texts[:120]), write("n.jsonl", texts[120:240])
+    arguments = ["--members", members, "--nonmembers", others, *FAST]
+    clean = write("clean.jsonl", texts[240:])
+    assert call("audit", "--synthetic", clean, *arguments, "-o", "clean") == 0
+    assert "no leak found by these attacks at this power" in capsys.readouterr().out
+    copies = write("copies.jsonl", texts[:60])
+    assert call("audit", "--synthetic", copies, *arguments, "-o", "copies", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "leak found"
+    assert found["reasons"]
+    assert found == json.loads(Path("copies/audit.json").read_text()) | {"seconds": found["seconds"]}
+    leaks = [json.loads(line) for line in Path("copies/leaks.jsonl").read_text().splitlines()]
+    assert {leak["record"] for leak in leaks if "30 words" in leak["kind"]} == {
+        f"row-{i}" for i in range(1, 61)
+    }
+
+
+def test_what_an_audit_writes_is_private_and_holds_no_text() -> None:
+    texts = stories(360)
+    names = [
+        write(f"{name}.jsonl", part)
+        for name, part in zip("mns", (texts[:120], texts[120:240], texts[:60]), strict=True)
+    ]
+    call(
+        "audit", "--members", names[0], "--nonmembers", names[1], "--synthetic", names[2], *FAST, "-o", "out"
+    )
+    assert stat.S_IMODE(Path("out").stat().st_mode) == 0o700
+    for path in Path("out").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not any(text[:25] in path.read_text() for text in texts)
+
+
+def test_figures_are_those_of_the_seed() -> None:
+    texts = stories(300)
+    names = [write(f"{name}.jsonl", texts[i * 100 : i * 100 + 100]) for i, name in enumerate("mns")]
+    found = []
+    for name in ("one", "two"):
+        call(
+            "audit",
+            "--members",
+            names[0],
+            "--nonmembers",
+            names[1],
+            "--synthetic",
+            names[2],
+            *FAST,
+            "-o",
+            name,
+        )
+        found.append(json.loads(Path(name, "audit.json").read_text())["findings"])
+    assert found[0] == found[1]
+
+
+def test_data_are_split_run_and_attacked() -> None:
+    texts = stories(200)
+    one, two = write("a.jsonl", texts[:120]), write("b.jsonl", [*texts[100:]])
+    arguments = [
+        "audit", "--from-data", one, two, *SETTINGS, "--set", "n=30", "--set", "guarantee=none", *FAST,
+        "-o", "out", "--quiet",
+    ]  # fmt: skip
+    assert call(*arguments) in {0, 3}
+    sides = [
+        {json.loads(line)["text"] for line in Path("out", f"{name}.jsonl").read_text().splitlines()}
+        for name in ("members", "nonmembers")
+    ]
+    assert sides[0] | sides[1] == set(texts)
+    assert not sides[0] & sides[1]
+    document = json.loads(Path("out/audit.json").read_text())
+    assert document["n_synthetic"] == 30
+    assert document["units"] == {"members": 100, "nonmembers": 100}
+    # Texts of this mode have seeds, so linkage is measured too.
+    assert {item["family"] for item in document["findings"]} >= {"membership", "copying", "linkage"}
+    # Asked again it goes on with the same split and the same run.
+    before = Path("out/members.jsonl").read_bytes()
+    run_id = RunDir.open(Path("out/run")).run_id
+    call(*arguments)
+    assert Path("out/members.jsonl").read_bytes() == before
+    assert RunDir.open(Path("out/run")).run_id == run_id
+
+
+def test_a_run_is_audited_in_its_private_part(capsys: pytest.CaptureFixture[str]) -> None:
+    data = write("posts.jsonl", stories(300))
+    assert call("run", data, *SETTINGS, "-n", "40", "--guarantee", "none", "-o", "run", "--quiet") == 0
+    assert call("audit", "run", *FAST) in {0, 3}
+    assert "Verdict:" in capsys.readouterr().out
+    document = json.loads(Path("run/private/audit/audit.json").read_text())
+    assert document["units"]["members"] + document["units"]["nonmembers"] == 300
+    assert not [path for path in Path("run/release").iterdir() if "audit" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to audit"),
+        (["nowhere"], "holds no run"),
+        (["--synthetic", "s.jsonl"], "-o is missing"),
+        (["--synthetic", "s.jsonl", "-o", "out"], "--members is missing"),
+        (
+            ["--synthetic", "s.jsonl", "--members", "m.jsonl", "--nonmembers", "m.jsonl", "-o", "out"],
+            "members and non-members",
+        ),
+        (
+            ["--synthetic", "s.jsonl", "--members", "m.jsonl", "--nonmembers", "s.jsonl", "-o", "m.jsonl"],
+            "is a file",
+        ),
+        (["--from-data", "-o", "out"], "needs files"),
+        (["--self-test", "few.jsonl"], "at least 90"),
+    ],
+)
+def test_what_cannot_be_audited(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = stories(80)
+    for name, part in (("m", texts[:40]), ("s", texts[40:]), ("few", texts)):
+        write(f"{name}.jsonl", part)
+    assert call("audit", *arguments, *([] if "--self-test" in arguments else FAST)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert not any(text[:25] in error for text in texts)
+    assert not Path("out").exists()
+
+
+def test_a_biased_split_stops_the_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = stories(300)
+    members = write("m.jsonl", [f"{text} This year." for text in texts[:100]])
+    others, synthetic = write("n.jsonl", texts[100:200]), write("s.jsonl", texts[200:])
+    arguments = ["--members", members, "--nonmembers", others, "--synthetic", synthetic, "-o", "out"]
+    assert call("audit", *arguments, *FAST) == 2
+    assert "the split is biased" in capsys.readouterr().err
+    assert not Path("out").exists()

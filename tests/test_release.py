@@ -1,0 +1,339 @@
+"""What leaves the machine: reviewed, packed, pushed; and what stays when the private part is removed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hub_server import TOKEN, hub
+from rpsg.decisions import Trail
+from rpsg.errors import ConfigError, PrivacyError, RunDirError
+from rpsg.hub import push_release
+from rpsg.pack import pack_release, public_configuration
+from rpsg.privacy.card_file import check_card
+from rpsg.privacy.ledger import read_run
+from rpsg.report.answers import holds_end_to_end
+from rpsg.report.sources import read_released
+from rpsg.reviewed import apply_review
+from rpsg.rundir import RunDir
+from rpsg.runstate import find_runs, purge_private
+from test_cli import FAKE, POSTS, call
+
+SELECTION: list[str] = []
+END_TO_END = ["--guarantee", "end-to-end", "--epsilon", "8", "--n-units-bound", "1000"]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(base / "state"))
+        for name, options in (("selection", SELECTION), ("end-to-end", END_TO_END)):
+            formats = ["--format", "jsonl", "--format", "csv", "--label-column", "topic"]
+            assert call("run", POSTS, "-n", "8", "-o", base / name, "-q", *formats, *options, *FAKE) == 0
+    return base
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path / "runs")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "runs/state"))
+    return tmp_path / "runs"
+
+
+def ids(folder: Path) -> list[str]:
+    return [json.loads(line)["id"] for line in (folder / "release/synthetic.jsonl").read_text().splitlines()]
+
+
+def reject(folder: Path, *text_ids: str, private: bool) -> Trail:
+    trail = Trail(folder / "private/review.jsonl")
+    trail.open(shows_private=private)
+    for text_id in text_ids:
+        trail.decide(text_id, "reject", "names somebody")
+    return trail
+
+
+def holds(folder: Path) -> bool:
+    return check_card(folder / "release/privacy_card.json", ledger=read_run(RunDir.open(folder).ledger)) == []
+
+
+# --- review --------------------------------------------------------------------------------------
+
+
+def test_rejected_texts_leave_every_file_and_can_come_back(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, before = runs / "selection", (runs / "selection/release/synthetic.csv").read_bytes()
+    first, *others = ids(run)
+    trail = reject(run, first, private=True)
+    assert call("release", run) == 0
+    assert "7 texts in the release, 1 kept out" in capsys.readouterr().out
+    assert ids(run) == others and first not in (run / "release/synthetic.csv").read_text()
+    assert holds(run) and first not in (run / "release/report.html").read_text()
+    card = json.loads((run / "release/privacy_card.json").read_text())
+    assert card["inputs"]["reviewed"] == "private"
+    assert "which texts a person took out after reading private ones" in card["not_covered"]
+    assert "names somebody" not in "".join(path.read_text() for path in (run / "release").iterdir())
+    assert not apply_review(run).changed
+    trail.decide(first, "accept")
+    assert apply_review(run).n_kept == 8
+    assert (run / "release/synthetic.csv").read_bytes() == before
+    assert [item.event for item in trail.entries()].count("applied") == 2
+
+
+def test_a_release_that_is_written_anew_is_reviewed_again(runs: Path) -> None:
+    run = runs / "selection"
+    first, *others = ids(run)
+    reject(run, first, private=True)
+    apply_review(run)
+    assert call("resume", run, "--quiet") == 0
+    assert first in ids(run)
+    assert apply_review(run).changed and ids(run) == others and holds(run)
+
+
+def test_a_public_review_keeps_the_guarantee(runs: Path) -> None:
+    run = runs / "end-to-end"
+    before = json.loads((run / "release/privacy_card.json").read_text())
+    reject(run, ids(run)[0], private=False)
+    assert apply_review(run).n_kept == 7
+    card = json.loads((run / "release/privacy_card.json").read_text())
+    assert card["statement"] == before["statement"] and card["figures"] == before["figures"]
+    assert card["inputs"]["reviewed"] == "public" and holds(run)
+    assert holds_end_to_end(read_released(run / "release").card)
+
+
+@pytest.mark.parametrize("verdict", ["reject", "accept"])
+def test_a_private_review_ends_the_guarantee(
+    runs: Path, verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "end-to-end"
+    files = {path: path.read_bytes() for path in (run / "release").iterdir()}
+    trail = Trail(run / "private/review.jsonl")
+    trail.open(shows_private=True)
+    trail.decide(ids(run)[0], verdict, "x")
+    with pytest.raises(PrivacyError, match="--end-guarantee"):
+        apply_review(run)
+    assert call("release", run, "--pack") == 2
+    assert {path: path.read_bytes() for path in (run / "release").iterdir()} == files
+    # Left out, the release is what it was.
+    assert call("release", run, "--pack", "--no-review") == 0
+    assert holds_end_to_end(read_released(run / "release").card)
+
+    assert call("release", run, "--end-guarantee") == 0
+    assert "No end-to-end differential privacy." in capsys.readouterr().out
+    card = read_released(run / "release").card
+    assert card["statement"].startswith("No end-to-end differential privacy.") and card["figures"] == []
+    assert not holds_end_to_end(card) and "epsilon=" not in card["statement"] and holds(run)
+    assert card["attacker"] == "Nothing bounds what an attacker learns from the released texts."
+    for name in ("privacy_card.md", "README.md", "report.html"):
+        assert "No end-to-end differential privacy" in (run / "release" / name).read_text()
+    assert "differential-privacy" not in (run / "release/README.md").read_text().split("---")[1]
+    assert "No guarantee for the texts" in (run / "private/report.html").read_text()
+    # A card that claims the guarantee back does not follow from the ledger.
+    values = json.loads((run / "release/privacy_card.json").read_text())
+    values["inputs"]["reviewed"] = "no"
+    (run / "release/privacy_card.json").write_text(json.dumps(values))
+    assert not holds(run)
+
+
+def test_a_reviewed_run_without_decisions_stays(runs: Path) -> None:
+    run = runs / "end-to-end"
+    reject(run, private=True)
+    assert not apply_review(run).changed
+
+
+# --- data card -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "protected"), [("selection", False), ("end-to-end", True)])
+def test_the_data_card_has_what_a_hub_reads(runs: Path, name: str, protected: bool) -> None:
+    page = (runs / name / "release/README.md").read_text()
+    _, front, rest = page.split("---\n", 2)
+    values = yaml.safe_load(front)
+    assert values["configs"] == [{"config_name": "default", "data_files": "synthetic.jsonl"}]
+    assert values["size_categories"] == ["n<1K"] and values["language"] == ["en"]
+    assert ("differential-privacy" in values["tags"]) is protected and "synthetic" in values["tags"]
+    assert values["task_categories"] == ["text-generation", "text-classification"]
+    statement = json.loads((runs / name / "release/privacy_card.json").read_text())["statement"]
+    assert f"**{statement}**" in rest and "apostrophe" in rest
+
+
+# --- pack ----------------------------------------------------------------------------------------
+
+
+def test_a_pack_holds_what_may_leave_and_nothing_private(runs: Path) -> None:
+    run = runs / "end-to-end"
+    assert call("release", run, "--pack") == 0
+    path = next(run.glob("rpsg-*.zip"))
+    first = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        names = {name.split("/")[1] for name in archive.namelist()}
+        files = {name.split("/")[1]: archive.read(name).decode() for name in archive.namelist()}
+    released = {item.name for item in (run / "release").iterdir()}
+    assert names == released | {"configuration.yaml", "sbom.cdx.json", "STATEMENT.md"}
+    assert not any(str(place) in text for text in files.values() for place in (POSTS, run, Path.home()))
+    config = yaml.safe_load(files["configuration.yaml"])
+    assert config["epsilon"] == 8 and "path" not in config["data"] and "endpoints" not in config
+    statement = files["STATEMENT.md"]
+    assert "It certifies nothing" in statement and "epsilon=" in statement
+    for heading in ("Singling out", "Linkability", "Inference"):
+        assert f"## {heading}" in statement
+    pack_release(run)
+    assert path.read_bytes() == first
+
+
+def test_the_list_of_software_is_what_cyclonedx_asks_for(runs: Path) -> None:
+    path = pack_release(runs / "selection")
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("sbom.cdx.json"))
+        found = json.loads(archive.read(name))
+        page = archive.read(name.replace("sbom.cdx.json", "STATEMENT.md")).decode()
+    assert (found["bomFormat"], found["specVersion"], found["version"]) == ("CycloneDX", "1.6", 1)
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", found["serialNumber"])
+    refs = [item["bom-ref"] for item in found["components"]]
+    assert len(refs) == len(set(refs)) and {item["type"] for item in found["components"]} == {
+        "library", "machine-learning-model",
+    }  # fmt: skip
+    by_name = {item["name"]: item for item in found["components"]}
+    assert {"rpsg", "torch", "opendp", "numpy", "fake"} <= set(by_name) and "pytest" not in by_name
+    assert by_name["torch"]["purl"].startswith("pkg:pypi/torch@2.13.0")
+    # Without a guarantee the page promises nothing.
+    assert page.count("Nothing rules it out") == 3 and "by proof" not in page
+
+
+def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> None:
+    values = {
+        "data": {"path": "secret/posts.csv", "text_column": "body"},
+        "output": {"folder": "/home/me/run", "formats": ["csv"]},
+        "endpoints": {"ours": {"base_url": "http://inside:1"}},
+        "models": {"write": "local:/models/x", "abstract": "openai-community/gpt2", "embed": str(tmp_path)},
+        "abstract": {"prompt": "~/prompts"},
+        "keys": {"public": "./public.json"},
+    }
+    text = public_configuration(values)
+    for part in ("secret", "/home", "inside", "/models", str(tmp_path), "~", "public.json"):
+        assert part not in text
+    assert "openai-community/gpt2" in text and "text_column: body" in text
+
+
+# --- what never leaves ---------------------------------------------------------------------------
+
+
+def test_a_run_with_canaries_never_leaves(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs / "selection"
+    manifest = run / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "contains_canaries": True}))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for leave in (apply_review, pack_release, lambda folder: push_release(folder, "me/texts")):
+        with pytest.raises(RunDirError, match="canaries"):
+            leave(run)
+    assert call("release", run) == 2 and call("push", run, "me/texts") == 2
+    assert not list(run.glob("*.zip"))
+
+
+def test_a_run_that_is_not_finished_or_does_not_hold_never_leaves(runs: Path) -> None:
+    run = runs / "selection"
+    card = run / "release/privacy_card.json"
+    card.write_text(card.read_text().replace("No end-to-end", "Full end-to-end"))
+    for leave in (pack_release, lambda folder: push_release(folder, "me/texts")):
+        with pytest.raises(RunDirError, match="does not hold"):
+            leave(run)
+    (run / "done/released").unlink()
+    with pytest.raises(RunDirError, match="not finished"):
+        pack_release(run)
+
+
+# --- purge ---------------------------------------------------------------------------------------
+
+
+def test_purging_the_private_part_leaves_a_release_that_can_be_checked(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "end-to-end"
+    files = {path: path.read_bytes() for path in (run / "release").iterdir()}
+    assert call("purge", run, "--private") == 0
+    assert sorted(path.name for path in run.iterdir()) == ["done", "manifest.json", "release"]
+    assert {path: path.read_bytes() for path in (run / "release").iterdir()} == files
+    assert call("card", "check", run / "release/privacy_card.json") == 0
+    assert call("report", run) == 0 and {path: path.read_bytes() for path in files} == files
+    states = {state.folder.name: state.state for state in find_runs(runs)}
+    assert states == {"end-to-end": "purged", "selection": "finished"}
+    capsys.readouterr()
+    assert call("status", run) == 0 and "purged" in capsys.readouterr().out
+    for command in (["release", run, "--pack"], ["review", run], ["resume", run], ["compare", run, run]):
+        assert call(*command) == 2, command
+    assert call("purge", run, "--private") == 0
+
+
+def test_a_purge_that_was_cut_off_is_gone_on_with(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs / "selection"
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("rpsg.runstate.shutil.rmtree", killed)
+        purge_private(run)
+    assert not (run / "private").exists() and list(run.glob(".private-*"))
+    assert purge_private(run) > 0 and not list(run.glob(".private-*"))
+
+
+def test_a_run_that_is_not_finished_is_not_purged(runs: Path) -> None:
+    (runs / "selection/done/released").unlink()
+    with pytest.raises(RunDirError, match="not finished"):
+        purge_private(runs / "selection")
+    assert (runs / "selection/private/ledger.sqlite").exists()
+
+
+# --- push ----------------------------------------------------------------------------------------
+
+
+def push(folder: Path, url: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # In a process of its own: the hub's client reads its settings when it is first imported.
+    code = "import sys; from rpsg.cli import main; sys.argv = ['rpsg', 'push', *sys.argv[1:]]; main()"
+    own = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code, str(folder), "me/texts", *more],
+        env={**{name: value for name, value in os.environ.items() if name != "HF_TOKEN"}, **own},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_push_sends_the_release_and_nothing_else(runs: Path) -> None:
+    run = runs / "selection"
+    with hub() as server:
+        done = push(run, server.url, "--token-env", "MY_TOKEN", MY_TOKEN=TOKEN)
+        assert done.returncode == 0, done.stderr
+        assert "Pushed to" in done.stdout and TOKEN not in done.stdout + done.stderr
+        assert {name: content for name, content in server.files.items() if name != ".gitattributes"} == {
+            path.name: path.read_bytes() for path in (run / "release").iterdir()
+        }
+        assert server.created[0]["visibility"] == "private" and server.created[0]["type"] == "dataset"
+        assert not [path for path in server.asked if "agent" in path or "telemetry" in path]
+        push(run, server.url, "--public", HF_TOKEN=TOKEN)
+        assert server.created[-1]["visibility"] == "public"
+
+
+def test_push_refused_is_one_message_without_the_token(runs: Path) -> None:
+    run = runs / "selection"
+    with hub() as server:
+        done = push(run, server.url, HF_TOKEN="hf_other")
+        assert done.returncode == 2 and "refused (401)" in done.stderr and "hf_other" not in done.stderr
+        assert server.files == {}
+        server.asked.clear()
+        done = push(run, server.url)
+        assert done.returncode == 2 and "HF_TOKEN is not set" in done.stderr and server.asked == []
+    done = push(run, server.url, HF_TOKEN=TOKEN)
+    assert done.returncode == 2 and "does not answer" in done.stderr
+    with pytest.raises(ConfigError, match="OWNER/NAME"):
+        push_release(run, "texts")
