@@ -17,6 +17,7 @@ from rpsg.canaries import join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.plan import split_pool
 from rpsg.privacy.ledger import read_seeds
 from rpsg.rundir import RunDir, write_text
 from rpsg.types import PrivateCorpus, Progress
@@ -102,7 +103,7 @@ def audit_run(
             "same source with --nonmembers, or split the data first with --from-data"
         )
     else:
-        members, others = pipeline.split(config, corpus)
+        members, others = split_pool(config, corpus)
     synthetic = _released(run)
     game = game_of(members, others, _texts(synthetic), seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))

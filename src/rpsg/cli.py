@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import audit, budget, canary, card, models, public, release, report, review, runs
+from rpsg.commands import audit, bench, budget, canary, card, models, public, release, report, review, runs
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -49,6 +49,7 @@ app.command()(report.compare)
 app.command()(review.review)
 app.command()(release.release)
 app.command()(release.push)
+app.command()(bench.bench)
 
 
 @app.command()
@@ -90,13 +91,12 @@ def plan(
     from rpsg import pipeline
     from rpsg.config import RunConfig
     from rpsg.console_plan import print_ledger_plan
-    from rpsg.plan_calls import plan_calls
 
     config = RunConfig.load(config_file)
     corpus = pipeline.load_corpus(config)
     lines = pipeline.plan_releases(config, corpus)
     notes = pipeline.plan_notes(config, corpus)
-    calls = plan_calls(config, corpus, pipeline.plan(config, corpus))
+    calls = pipeline.plan_tasks(config, corpus)
     print_ledger_plan(config, corpus, lines, calls, notes=notes, as_json=as_json)
 
 
@@ -108,6 +108,9 @@ def run(
     unit_column: Annotated[str | None, typer.Option(help="Column naming the person to protect.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column with the row's id.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Texts wanted.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="rpsg, rpsg-published, augpe, dpsgd, rupta, public or copy.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="small-cpu, paper-reddit or paper-pubmed.")] = None,
     guarantee: Annotated[str | None, typer.Option(help="none, selection or end-to-end.")] = None,
     epsilon: Annotated[str | None, typer.Option(help="Privacy parameter of the choice; default 4.")] = None,
@@ -149,6 +152,7 @@ def run(
         "data.unit_column": unit_column,
         "data.id_column": id_column,
         "n": n,
+        "method": method,
         "preset": preset,
         "guarantee": guarantee,
         "epsilon": epsilon,

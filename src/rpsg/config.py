@@ -13,6 +13,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rpsg.endpoints import CallingConfig, Count, EndpointConfig, Section
 from rpsg.errors import ConfigError
+from rpsg.method_config import (
+    AugpeConfig,
+    DpsgdConfig,
+    MethodName,
+    PublishedConfig,
+    RuptaConfig,
+    objection,
+    with_defaults,
+)
 from rpsg.types import Device, Guarantee
 from rpsg.yaml_file import read_yaml
 
@@ -179,6 +188,7 @@ class RunConfig(Section):
     """Everything that determines a run, apart from the private data and the noise."""
 
     preset: PresetName = "small-cpu"
+    method: MethodName = Field("rpsg", description="rpsg, or what it is compared with")
     guarantee: Guarantee = "selection"
     epsilon: Epsilon | None = Field(
         None, description="default 4; has no meaning with guarantee none; 0: public prompts (end-to-end)"
@@ -202,6 +212,10 @@ class RunConfig(Section):
     write: WriteConfig = WriteConfig()
     keys: KeysConfig = KeysConfig()
     vote: VoteConfig = VoteConfig()
+    published: PublishedConfig = PublishedConfig()
+    augpe: AugpeConfig = AugpeConfig()
+    dpsgd: DpsgdConfig = DpsgdConfig()
+    rupta: RuptaConfig = RuptaConfig()
     refine: RefineConfig = RefineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     output: OutputConfig = OutputConfig()
@@ -212,7 +226,17 @@ class RunConfig(Section):
         if not isinstance(values, Mapping):
             return values
         preset = PRESETS.get(str(values.get("preset", "small-cpu")), {})
-        return _merge(preset, {key: _plain(value) for key, value in values.items()})
+        return with_defaults(merge(preset, {key: _plain(value) for key, value in values.items()}))
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        data = self.data
+        why_not = objection(
+            self.method, self.guarantee, self.epsilon, data.label_columns, bool(data.label_values)
+        )
+        if why_not is not None:
+            raise ValueError(why_not)
+        return self
 
     @model_validator(mode="after")
     def _check_end_to_end(self) -> Self:
@@ -235,7 +259,9 @@ class RunConfig(Section):
                 "keys.vocabulary: public needs keys.public, a file of public topics and phrases; make one "
                 "with: rpsg public build CONFIG"
             )
-        needed = {"epsilon": self.epsilon, "n": self.n, "n_units_bound": self.n_units_bound}
+        needed: dict[str, float | None] = {"epsilon": self.epsilon, "n": self.n}
+        if self.epsilon != 0:
+            needed["n_units_bound"] = self.n_units_bound
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             raise ValueError(
@@ -319,12 +345,13 @@ def _plain(value: object) -> object:
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
-def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """Returns nested settings, those of the second in place of the first's."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
     return merged
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rpsg.config import RunConfig
+from rpsg.methods import find_method
 from rpsg.pipeline import statement_of
 from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import PlannedCalls, shortest_seconds
@@ -26,6 +27,10 @@ def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> Non
 
 def plan_lines(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str]:
     """Says in words what a run would do."""
+    method = find_method(config)
+    if method is not None:
+        own = method.describe(config, corpus, plan)
+        return [*own, *(f"warning: {text}" for text in corpus.warnings)]
     if config.guarantee == "end-to-end":
         lines = [
             f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",

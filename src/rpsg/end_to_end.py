@@ -23,6 +23,7 @@ from rpsg.llm.surrogate import Surrogate
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATION_SHARE, Plan
 from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
 from rpsg.privacy import budget
+from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.mechanisms import ThresholdedKeys
 from rpsg.privacy.noise import NoiseSource
 from rpsg.privacy.plain import PaidTexts
@@ -70,31 +71,37 @@ def run_end_to_end(
     )
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_material(session, planned)
-        notes = settle(config, corpus, folder.run_id, planned)
-        # Whether this run is charged is a public setting; how many were not depends on who is in the data.
-        session.n_outside = 1 if config.outside_budget and planned.releases() else None
+        notes = settle(session, corpus, planned.events())
         keys = release_keys(session, corpus, planned) if planned.releases() else None
         write = Writer(session, planned, keys, corpus.label_columns)
         ranked = vote_in_rounds(session, corpus, write(planned.n_candidates, "first"), planned)
         texts, filter_notes = refine_and_release(session, ranked, write)
         result = publish(session, corpus, sizes_of(config), texts, notes=(*notes, *filter_notes))
-        real, holdout = data.split_calibration(
-            corpus,
-            share=CALIBRATION_SHARE,
-            at_most=CALIBRATION_MAX,
-            key=session.streams.key("scores").to_bytes(8),
-        )
-        return judge(session, result, real=real.records, holdout=holdout.records)
+        return judge_by_halves(session, corpus, result)
 
 
-def settle(config: RunConfig, corpus: PrivateCorpus, run_id: str, planned: KeysPlan) -> list[str]:
+def judge_by_halves(session: Session, corpus: PrivateCorpus, result: RunResult) -> RunResult:
+    """Scores a release; what it is compared with is a random part of the data, which was used too."""
+    real, holdout = data.split_calibration(
+        corpus,
+        share=CALIBRATION_SHARE,
+        at_most=CALIBRATION_MAX,
+        key=session.streams.key("scores").to_bytes(8),
+    )
+    return judge(session, result, real=real.records, holdout=holdout.records)
+
+
+def settle(session: Session, corpus: PrivateCorpus, events: Sequence[PrivacyEvent]) -> list[str]:
     """Charges the run to its data's budgets before anything is drawn; returns notes for the operator."""
-    if not planned.releases():
+    if not events:
         return []
-    if config.outside_budget:
+    run_id = session.folder.run_id
+    if session.config.outside_budget:
+        # Whether this run is charged is a public setting; how many were not depends on who is in the data.
+        session.n_outside = 1
         n_outside = budget.note_outside(corpus, run_id)
     else:
-        n_outside = budget.charge(corpus, run_id, planned.events())
+        n_outside = budget.charge(corpus, run_id, events)
     if not n_outside:
         return []
     return [f"read from your data: {n_outside} run(s) on these people are outside their budget"]
@@ -306,15 +313,29 @@ def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: 
 def refine_and_release(
     session: Session, ranked: Sequence[Candidate], write: Writer
 ) -> tuple[tuple[SyntheticText, ...], tuple[str, ...]]:
-    """Filters by what synthetic and public text shows, and releases the first `n` by rank.
+    """Releases the first `n` candidates by rank that pass the filters, and says which filters were off."""
+    usual, notes = _usual_texts(session, ranked)
+    return release_paid(session, refine_ranked(session, ranked, write, usual=usual)), notes
 
-    Refill: the next ranks, then new texts from new seeds of the same histograms; never another vote.
 
-    Returns:
-        The released texts, and notes on filters that were off.
+def refine_ranked(
+    session: Session,
+    ranked: Sequence[Candidate],
+    write: Callable[[int, str], list[Candidate]],
+    *,
+    usual: UsualTexts | None = None,
+) -> list[Candidate]:
+    """Filters by what synthetic and public text shows, and returns the first `n` by rank.
+
+    Args:
+        session: the open run.
+        ranked: candidates, the best first.
+        write: writes so many more under a round's name, of earlier releases and public inputs, when the ranks
+            are used up; there is never another vote.
+        usual: a filter by likelihood among synthetic texts.
     """
     wanted = session.config.n or 0
-    refinery, (usual, notes) = _public_refinery(session), _usual_texts(session, ranked)
+    refinery = public_refinery(session)
     accepted: list[Candidate] = []
     waiting = list(ranked)
     for number in range(session.config.refine.refill_rounds + 1):
@@ -330,10 +351,15 @@ def refine_and_release(
         if len(accepted) >= wanted:
             break
     session.counts["texts accepted"] = len(accepted)
-    released = session.ledger.release(
-        "texts", PaidTexts(reason="written from noisy keys"), accepted[:wanted], note=PAID_NOTE
-    )
-    return cast("tuple[SyntheticText, ...]", released), notes
+    return accepted[:wanted]
+
+
+def release_paid(
+    session: Session, accepted: Sequence[Candidate], *, reason: str = "written from noisy keys"
+) -> tuple[SyntheticText, ...]:
+    """Releases texts that are a function of earlier releases and public inputs."""
+    released = session.ledger.release("texts", PaidTexts(reason=reason), accepted, note=PAID_NOTE)
+    return cast("tuple[SyntheticText, ...]", released)
 
 
 def _usual_texts(
@@ -353,7 +379,8 @@ def _usual_texts(
     return usual, ()
 
 
-def _public_refinery(session: Session) -> Refinery:
+def public_refinery(session: Session) -> Refinery:
+    """Returns the filters that read synthetic texts and public models only."""
     off = {"enabled": False}
     config = session.config.refine
     public_only = config.model_copy(

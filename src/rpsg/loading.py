@@ -19,6 +19,7 @@ from rpsg.llm.wrappers import (
     StoredTextModel,
     require_local,
 )
+from rpsg.method_config import READS_PRIVATE_TEXT
 from rpsg.types import (
     Content,
     Embedder,
@@ -72,7 +73,9 @@ def check_trust(config: RunConfig) -> None:
     """
     models = config.models
     reads = {"embedding": models.embed, "sentiment": models.sentiment}
-    if config.guarantee != "end-to-end":
+    if config.method in READS_PRIVATE_TEXT:
+        reads |= {f"method {config.method}": models.write}
+    elif config.guarantee != "end-to-end":
         reads |= {"abstraction": models.abstract}
         if not config.allow_remote_abstractions:
             reads |= {"writing from summaries of private text": models.write}
@@ -140,6 +143,16 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
         pii=registry.pii_detector(names.pii, device=device) if config.refine.pii.enabled else None,
         open=tuple(loader.opened),
     )
+
+
+def load_writer(config: RunConfig, store: CallStore, on_progress: OnProgress, name: str) -> StagedTextModel:
+    """Loads a model in this process that writes in place of the configuration's: one that a run has trained.
+
+    Raises:
+        ModelUnavailable: its files are not there.
+    """
+    loader = _Loader(config, store, on_progress)
+    return loader.keep(loader.load(name), "write")
 
 
 @dataclass(slots=True)

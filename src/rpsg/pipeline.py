@@ -4,7 +4,7 @@ The steps are those of "Private Seeds, Public LLMs" (arXiv 2604.07486); docs/met
 done differently and why. Everything is private until `ledger.release` of the texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rpsg import data
@@ -16,7 +16,11 @@ from rpsg.judging import judge
 from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_prompts, check_trust
-from rpsg.plan import CALIBRATION_MAX, CALIBRATION_SHARE, Plan, PlannedLine, make_plan, plan_ledger
+from rpsg.methods import find_method
+from rpsg.methods.common import begin
+from rpsg.methods.published import choose_published
+from rpsg.plan import Plan, PlannedLine, make_plan, plan_ledger, split_pool
+from rpsg.plan_calls import PlannedCalls, plan_calls, price_tasks
 from rpsg.plan_keys import plan_keys
 from rpsg.plan_words import describe_capping, plan_paid_ledger
 from rpsg.privacy import budget
@@ -25,12 +29,12 @@ from rpsg.privacy.card_words import canaries_in_words, noise_in_words, statement
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
-from rpsg.rng import Streams
-from rpsg.rundir import RunDir, new_run_folder
-from rpsg.session import open_session
+from rpsg.rundir import new_run_folder
+from rpsg.session import Session, open_session
 from rpsg.stages.variants import Source
-from rpsg.steps import check_labels, choose, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
-from rpsg.types import PrivateCorpus, Progress
+from rpsg.steps import check_labels, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
+from rpsg.steps import choose as choose_with_noise
+from rpsg.types import PrivateCorpus, PrivateRecord, Progress
 
 
 def run(
@@ -66,19 +70,15 @@ def run(
     config = with_device(with_folder(config))
     check_trust(config)
     check_keys(config)
+    method = find_method(config)
+    if method is not None:
+        return method.run(config, corpus, on_progress=on_progress, noise=noise)
     check_prompts(config)
     if config.guarantee == "end-to-end":
         return run_end_to_end(config, corpus, on_progress=on_progress, noise=noise)
-    pool, calibration = split(config, corpus)
+    pool, calibration = split_pool(config, corpus)
     sizes = make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
-    if not config.outside_budget:
-        budget.refuse_uncharged(corpus)
-    folder = RunDir.create(
-        Path(str(config.output.folder)),
-        config,
-        fingerprint=data.fingerprint(corpus),
-        contains_canaries=holds_canaries(config, corpus),
-    )
+    folder = begin(config, corpus)
     with open_session(config, folder, on_progress, noise=noise) as session:
         check_labels(session, corpus)
         session.n_outside = budget.note_outside(corpus, folder.run_id)
@@ -116,6 +116,13 @@ def run(
         return judge(session, result, real=pool.records, holdout=calibration.records)
 
 
+def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, Source]:
+    """Summarises each seed and chooses one summary: with noise that protects the choice, or as published."""
+    if session.config.method == "rpsg-published":
+        return choose_published(session, seeds, label=label)
+    return choose_with_noise(session, seeds, label=label)
+
+
 def load_corpus(config: RunConfig) -> PrivateCorpus:
     """Reads and checks the data that a configuration names.
 
@@ -140,14 +147,29 @@ def load_corpus(config: RunConfig) -> PrivateCorpus:
 
 def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]:
     """Lists the ledger of a run in advance; spends nothing."""
+    method = find_method(config)
+    if method is not None:
+        return method.plan_releases(config, corpus)
     if config.guarantee == "end-to-end":
         return plan_paid_ledger(config, has_labels=bool(corpus.label_columns))
     return plan_ledger(config, plan(config, corpus))
 
 
+def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
+    """Estimates a run's calls of language models; spends nothing.
+
+    Raises:
+        ConfigError: the price table cannot be read, or a model's endpoint is unknown.
+    """
+    sizes, method = plan(config, corpus), find_method(config)
+    if method is not None:
+        return price_tasks(method.plan_tasks(config, corpus), config)
+    return plan_calls(config, corpus, sizes)
+
+
 def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
     """Says what the data mean for a plan; read from the data, for the operator only."""
-    if config.guarantee == "end-to-end" and corpus.has_units:
+    if config.guarantee == "end-to-end" and corpus.has_units and find_method(config) is None:
         return [describe_capping(config, corpus)]
     return []
 
@@ -155,9 +177,12 @@ def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:
     """Computes the sizes of a run; spends nothing."""
     check_trust(config)
+    method = find_method(config)
+    if method is not None:
+        return method.plan(config, corpus)
     if config.guarantee == "end-to-end":
         return sizes_of(config)
-    pool, calibration = split(config, corpus)
+    pool, calibration = split_pool(config, corpus)
     return make_plan(config, n_pool=len(pool), n_calibration=len(calibration))
 
 
@@ -189,6 +214,9 @@ def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
 
 
 def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
+    method = find_method(config)
+    if method is not None:
+        return method.statement_of(config, corpus)
     if config.guarantee == "end-to-end":
         planned = plan_keys(config, has_labels=bool(corpus.label_columns))
         return promise(
@@ -197,22 +225,18 @@ def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
             planned.events(),
             has_units=corpus.has_units,
             outside_budget=config.outside_budget,
+            method=config.method,
         )
     text = statement(
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         n_candidates=config.abstract.n_candidates,
         has_units=corpus.has_units,
+        method=config.method,
     )
     if config.epsilon is None:
         return text
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
-
-
-def split(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
-    """Returns the records that can seed and the calibration part, which never seeds."""
-    key = Streams(config.seed).key("calibration").to_bytes(8)
-    return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
 
 def _unserved(sources: dict[str, Source], served: set[str], missing: int) -> dict[str, Source]:

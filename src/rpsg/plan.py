@@ -3,11 +3,14 @@
 import math
 from dataclasses import dataclass
 
+from rpsg import data
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, DataError
 from rpsg.privacy.accounting import calibrate_gaussian, gaussian_epsilon, round_up
 from rpsg.privacy.choice import permute_and_flip_best
 from rpsg.privacy.mechanisms import GaussianSum
+from rpsg.rng import Streams
+from rpsg.types import PrivateCorpus
 
 CALIBRATION_SHARE = 0.2
 CALIBRATION_MAX = 500
@@ -55,6 +58,12 @@ class PlannedLine:
     cost: str
     signal: str
     warning: str = ""
+
+
+def split_pool(config: RunConfig, corpus: PrivateCorpus) -> tuple[PrivateCorpus, PrivateCorpus]:
+    """Returns the records that may be seeds, and those held out to set filters and to compare with."""
+    key = Streams(config.seed).key("calibration").to_bytes(8)
+    return data.split_calibration(corpus, share=CALIBRATION_SHARE, at_most=CALIBRATION_MAX, key=key)
 
 
 def make_plan(config: RunConfig, *, n_pool: int, n_calibration: int) -> Plan:
@@ -110,9 +119,11 @@ def plan_ledger(config: RunConfig, sizes: Plan) -> list[PlannedLine]:
 def _plan_choice(config: RunConfig) -> PlannedLine:
     k = config.abstract.n_candidates
     if config.epsilon is None:
-        return PlannedLine(
-            release="choice of summaries", cost="epsilon infinite: no noise", signal=f"always the best of {k}"
-        )
+        signal, cost = f"always the best of {k}", "epsilon infinite: no noise"
+        if config.method == "rpsg-published":
+            signal = f"one of {k}, as the published code chooses"
+            cost = f"epsilon infinite: noise of nominal epsilon {config.published.nominal_epsilon:g}"
+        return PlannedLine(release="choice of summaries", cost=cost, signal=signal)
     best, blind = permute_and_flip_best(config.epsilon, k), 1 / k
     warning = ""
     if k > 1 and best < 1.5 * blind:

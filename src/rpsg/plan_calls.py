@@ -49,6 +49,15 @@ def plan_calls(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[Pl
         tasks = _paid_tasks(config, corpus)
     else:
         tasks = _private_tasks(config, corpus, sizes)
+    return price_tasks(tasks, config)
+
+
+def price_tasks(tasks: Iterable[PlannedCalls], config: RunConfig) -> list[PlannedCalls]:
+    """Returns the tasks that make calls, with what they cost on servers.
+
+    Raises:
+        ConfigError: the price table cannot be read, or a model's endpoint is unknown.
+    """
     prices = load_prices(config.calling.prices)
     return [_priced(task, config, prices) for task in tasks if task.n_calls]
 
@@ -72,54 +81,59 @@ def _private_tasks(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> lis
     characters = [len(record.text) for record in corpus.records]
     mean_words, mean_characters = sum(words) / len(words), sum(characters) / len(characters)
     summary = config.abstract.max_tokens
-    text = _reply_tokens(mean_words, config)
+    text = reply_tokens(mean_words, config)
     read = int(mean_characters / CHARACTERS_PER_TOKEN)
     n, drafts = sizes.n_seeds, config.write.n_drafts
     writer, summariser = config.models.write, config.models.abstract
     tasks = [
-        _task(
+        plan_task(
             "summarise",
             summariser,
             n * config.abstract.n_samples,
-            _prompt(config, "abstract") + read,
+            prompt_tokens(config, "abstract") + read,
             summary,
         ),
-        _task(
-            "write", writer, n * config.write.n_variants * drafts, _prompt(config, "write") + summary, text
+        plan_task(
+            "write",
+            writer,
+            n * config.write.n_variants * drafts,
+            prompt_tokens(config, "write") + summary,
+            text,
         ),
     ]
     if config.write.rewrite:
-        prompt = _prompt(config, "rewrite") + summary + text
-        tasks.append(_task("rewrite", writer, n * drafts, prompt, text))
+        prompt = prompt_tokens(config, "rewrite") + summary + text
+        tasks.append(plan_task("rewrite", writer, n * drafts, prompt, text))
     if config.models.sentiment and find_endpoint(config.models.sentiment, config.endpoints) is not None:
         n_judged = n * (1 + config.abstract.n_candidates)
-        tasks.append(_task("sentiment", config.models.sentiment, n_judged, read, 1))
+        tasks.append(plan_task("sentiment", config.models.sentiment, n_judged, read, 1))
     return tasks
 
 
 def _paid_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
     planned = plan_keys(config, has_labels=bool(corpus.label_columns))
-    text = _reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
+    text = reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
     writer, drafts, n = config.models.write, config.write.n_drafts, planned.n_candidates
     tasks = []
     if planned.material is None and planned.n_topics > 1:
         n_public = max(config.keys.n_public_texts, 4 * planned.n_topics)
-        tasks.append(_task("public texts", writer, n_public, _prompt(config, "public"), text))
+        tasks.append(plan_task("public texts", writer, n_public, prompt_tokens(config, "public"), text))
     guided: PromptName = "keys" if planned.releases() else "public"
     each = drafts if guided == "keys" else 1
-    tasks.append(_task("write", writer, n * each, _prompt(config, guided), text))
+    tasks.append(plan_task("write", writer, n * each, prompt_tokens(config, guided), text))
     n_rounds = max(0, len(planned.votes) - 1)
     if n_rounds:
-        prompt = _prompt(config, "rewrite") + text
-        tasks.append(_task("vary", writer, n_rounds * (n // 2) * drafts, prompt, text))
+        prompt = prompt_tokens(config, "rewrite") + text
+        tasks.append(plan_task("vary", writer, n_rounds * (n // 2) * drafts, prompt, text))
     sentiment = config.models.sentiment
     if sentiment and planned.releases() and find_endpoint(sentiment, config.endpoints) is not None:
         read = int(sum(len(record.text) for record in corpus.records) / len(corpus) / CHARACTERS_PER_TOKEN)
-        tasks.append(_task("sentiment", sentiment, len(corpus), read, 1))
+        tasks.append(plan_task("sentiment", sentiment, len(corpus), read, 1))
     return tasks
 
 
-def _task(task: str, model: str, n_calls: int, n_prompt_tokens: int, n_tokens: int) -> PlannedCalls:
+def plan_task(task: str, model: str, n_calls: int, n_prompt_tokens: int, n_tokens: int) -> PlannedCalls:
+    """Returns a task of so many calls, each of which reads and writes so many tokens."""
     return PlannedCalls(
         task=task,
         model=model,
@@ -142,12 +156,14 @@ def _priced(task: PlannedCalls, config: RunConfig, prices: PriceTable) -> Planne
     return replace(task, on_server=True, cost=cost, price_confirmed=confirmed)
 
 
-def _prompt(config: RunConfig, name: PromptName) -> int:
+def prompt_tokens(config: RunConfig, name: PromptName) -> int:
+    """Returns the tokens of a prompt whose gaps are empty."""
     folder = config.abstract.prompt if name == "abstract" else config.write.prompt
     n_characters = sum(len(turn.content) for turn in load_prompt(folder, name).turns)
     return int(n_characters / CHARACTERS_PER_TOKEN)
 
 
-def _reply_tokens(n_words: float, config: RunConfig) -> int:
+def reply_tokens(n_words: float, config: RunConfig) -> int:
+    """Returns the tokens of a text of so many words, within the lengths that are asked for."""
     asked = min(max(n_words, config.write.min_length), config.write.max_length)
     return int(asked * _TOKENS_PER_WORD)

@@ -99,8 +99,8 @@ def plan_keys(config: RunConfig, *, has_labels: bool) -> KeysPlan:
         ConfigError: epsilon, n or n_units_bound is missing; the public file does not fit.
         PrivacyError: epsilon is so large that the noise falls below what the accounting covers.
     """
-    if config.epsilon is None or config.n is None or config.n_units_bound is None:
-        raise ConfigError("guarantee: end-to-end needs epsilon, n and n_units_bound")
+    if config.epsilon is None or config.n is None:
+        raise ConfigError("guarantee: end-to-end needs epsilon and n")
     n_candidates = math.ceil(config.n * config.vote.candidates)
     values = config.data.label_values if has_labels else {}
     n_labels = math.prod(len(found) + 1 for found in values.values()) if values else 0
@@ -111,6 +111,8 @@ def plan_keys(config: RunConfig, *, has_labels: bool) -> KeysPlan:
         )
     if config.epsilon == 0:
         return KeysPlan(n_topics=1, n_candidates=n_candidates, label_values=values)
+    if config.n_units_bound is None:
+        raise ConfigError("guarantee: end-to-end needs n_units_bound")
     material = None
     if config.keys.public is not None:
         material = read_public_file(Path(config.keys.public))

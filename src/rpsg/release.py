@@ -20,6 +20,8 @@ from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
 
+_SUMMARISE = ("rpsg", "rpsg-published")
+
 
 class _Named(Protocol):
     @property
@@ -40,6 +42,7 @@ def publish(
     config, folder = session.config, session.folder
     inputs = CardInputs(
         run_id=folder.run_id,
+        method=config.method,
         guarantee=config.guarantee,
         epsilon=config.epsilon,
         delta=config.delta,
@@ -99,19 +102,23 @@ def write_release(
         for name in files:
             write_rows(table, target / name)
 
+    # Whoever shares this machine may read a release, but not copies of private texts.
+    is_copy = config.method == "copy"
+    data_card = render_data_card(
+        card,
+        n_texts=len(texts),
+        files=files,
+        languages=config.models.languages,
+        has_labels=bool(label_columns),
+    )
     folder.write_release(
         texts,
+        mode=0o700 if is_copy else 0o755,
         write_rows=write_all,
         documents={
             "privacy_card.json": card_file.to_json(card),
             "privacy_card.md": card_file.render_markdown(card),
-            "README.md": render_data_card(
-                card,
-                n_texts=len(texts),
-                files=files,
-                languages=config.models.languages,
-                has_labels=bool(label_columns),
-            ),
+            "README.md": f"# Never publish this folder\n\n**{card.statement}**\n" if is_copy else data_card,
         },
     )
 
@@ -120,10 +127,15 @@ def check_publishable(run: RunDir) -> None:
     """Refuses to let a run's texts leave the machine where they must not.
 
     Raises:
-        RunDirError: the run is not finished, or canaries were planted in its private texts.
+        RunDirError: the run is not finished, its texts are copies of private ones, or canaries were planted
+            in these.
     """
     if not run.is_done("released") or not run.release.is_dir():
         raise RunDirError(f"{run.root} is not finished; finish it with: rpsg resume {run.root}")
+    if run.read_config().method == "copy":
+        raise RunDirError(
+            f"{run.root} holds copies of private texts (method: copy), which nobody may publish"
+        )
     run.check_publishable()
 
 
@@ -135,12 +147,26 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.guarantee == "end-to-end":
         reads = "noisy histograms of topics, phrases, labels, tones and lengths, and texts written from them"
         judges, finds = "private texts", "written texts"
+    if config.method == "copy":
+        reads = finds = judges = ""
+        embeds = "private texts" if config.evaluate.enabled else ""
+    if config.method == "augpe":
+        reads = "public prompts, and texts written from them that the votes kept"
+        finds, judges = "written texts", ""
+    if config.method == "rupta":
+        reads = "private texts, and rewrites of them"
+        finds, judges = "private and written texts", ""
+    if config.method == "dpsgd":
+        reads = "private texts, to be trained on; then control codes of labels"
+        finds, judges = "written texts", ""
+        embeds = embeds if config.evaluate.enabled else ""
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.
         embeds = embeds if config.evaluate.enabled else "written texts"
+    abstract = config.models.abstract
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
-        ("summarise", "private texts", models.summariser, config.models.abstract),
+        ("summarise", "private texts" if config.method in _SUMMARISE else "", models.summariser, abstract),
         ("write", reads, models.writer, config.models.write),
         ("embed", embeds, models.embedder, config.models.embed),
         ("sentiment", judges, models.sentiment, config.models.sentiment),

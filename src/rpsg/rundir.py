@@ -38,6 +38,7 @@ class RunDir:
         self.ledger = self.private / "ledger.sqlite"
         self.calls = self.private / "calls.sqlite"
         self.config = self.private / "config.yaml"
+        self.model = self.private / "model"
         self.manifest = root / "manifest.json"
 
     # --- creation ------------------------------------------------------------------------------
@@ -280,6 +281,7 @@ class RunDir:
         *,
         write_rows: Callable[[Path], None],
         documents: Mapping[str, str],
+        mode: int = 0o755,
     ) -> None:
         """Writes `release/` in one step: the folder appears whole or not at all.
 
@@ -287,6 +289,7 @@ class RunDir:
             rows: the released texts; anything else is refused.
             write_rows: writes the data files into the given folder.
             documents: file name to content.
+            mode: who may open the folder.
 
         Raises:
             PrivateDataError: a row is not a released text.
@@ -295,7 +298,7 @@ class RunDir:
             raise PrivateDataError("release/ takes released texts only; pass them through Ledger.release")
         self.root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".release-", dir=self.root))
-        staging.chmod(0o755)
+        staging.chmod(mode)
         try:
             write_rows(staging)
             for name, content in documents.items():
@@ -309,11 +312,16 @@ class RunDir:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file or nothing; see `write_bytes`."""
+    write_bytes(path, str.encode(text))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file or nothing: temporary name, fsync, rename."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o600 if "private" in path.parts else 0o644)

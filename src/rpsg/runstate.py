@@ -28,7 +28,7 @@ class RunState:
         folder: the run folder.
         state: finished when its release is written; running while a process works on it; purged when its
             private part was removed; unreadable when its files are not those of this version.
-        guarantee: its guarantee, and epsilon where that has a meaning.
+        guarantee: its method where that is not RPSG, its guarantee, and epsilon where that has a meaning.
         n_wanted: texts asked for; None for the default share of the records.
         stage: the last one begun; "" before the first.
         done: items of it finished.
@@ -95,7 +95,9 @@ def read_state(folder: Path) -> RunState:
     return RunState(
         folder=folder,
         state="running" if is_running else "finished" if finished else "stopped",
-        guarantee=config.guarantee + ("" if config.epsilon is None else f", epsilon {config.epsilon:g}"),
+        guarantee=("" if config.method == "rpsg" else f"{config.method}, ")
+        + config.guarantee
+        + ("" if config.epsilon is None else f", epsilon {config.epsilon:g}"),
         n_wanted=config.n,
         stage=str(progress.get("stage", "")),
         done=_count(progress.get("done")),

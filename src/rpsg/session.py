@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -11,8 +11,8 @@ import numpy as np
 
 from rpsg.config import RunConfig
 from rpsg.llm.calls import CallStore
-from rpsg.llm.wrappers import require_local
-from rpsg.loading import Models, OnProgress, load_models
+from rpsg.llm.wrappers import StagedTextModel, require_local
+from rpsg.loading import Models, OnProgress, load_models, load_writer
 from rpsg.privacy.ledger import Ledger, Limit
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
@@ -33,6 +33,7 @@ class Session:
     ledger: Ledger
     models: Models
     streams: Streams
+    load_writer: Callable[[str], StagedTextModel]
     on_progress: OnProgress
     counts: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
@@ -113,7 +114,8 @@ def open_session(
         ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
         open_files.callback(ledger.close)
         store = open_files.enter_context(closing(CallStore(folder.calls)))
-        models = load_models(config, store, partial(_count, counts, noted))
+        told = partial(_count, counts, noted)
+        models = load_models(config, store, told)
         open_files.enter_context(closing(models))
         yield Session(
             config=config,
@@ -121,6 +123,7 @@ def open_session(
             ledger=ledger,
             models=models,
             streams=Streams(config.seed),
+            load_writer=partial(load_writer, config, store, told),
             on_progress=noted,
             counts=counts,
         )

@@ -11,8 +11,9 @@ from rpsg.plan import CALIBRATION_MIN, vote_mechanism
 from rpsg.privacy.card import CHOICE
 from rpsg.privacy.mechanisms import NoisyMax, PrivateRows
 from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
+from rpsg.rng import Streams
 from rpsg.session import Session
-from rpsg.stages.abstract import PrivateNotes, abstract
+from rpsg.stages.abstract import PrivateAbstractions, PrivateNotes, abstract
 from rpsg.stages.refine import PrivateContext, Refinery
 from rpsg.stages.select import utilities
 from rpsg.stages.variants import Source, vary
@@ -55,6 +56,32 @@ def check_labels(session: Session, corpus: PrivateCorpus) -> None:
 
 def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> dict[str, Source]:
     """Summarises each seed and chooses one summary: steps 2 and 3."""
+    models = session.models
+    summaries = summarise(session, seeds, session.streams)
+    session.reject(summaries.rejected)
+    usable = [record for record in seeds if record.record_id in summaries.candidates]
+    tones = session.tones
+    scores = utilities(
+        usable,
+        summaries.candidates,
+        vectors={**session.vectors, **summaries.embeddings},
+        cosine_range=models.embedder.cosine_range,
+        tones=tones,
+        sentiment=models.sentiment,
+    )
+    chosen = _draw(session, scores, label)
+    session.counts["seeds"] += len(seeds)
+    session.tell(f"choice {label}", 1, 1)
+    return {
+        record.record_id: source_of(
+            record, summaries.candidates[record.record_id][chosen[record.record_id]], tones
+        )
+        for record in usable
+    }
+
+
+def summarise(session: Session, seeds: Sequence[PrivateRecord], streams: Streams) -> PrivateAbstractions:
+    """Writes the summaries of each seed: step 2."""
     config, models = session.config, session.models
     assert models.summariser is not None
     session.embed_records(seeds)
@@ -69,32 +96,15 @@ def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> d
         },
         languages=config.models.languages,
         config=config.abstract,
-        streams=session.streams,
+        streams=streams,
     )
-    session.reject(summaries.rejected)
-    usable = [record for record in seeds if record.record_id in summaries.candidates]
-    scores = utilities(
-        usable,
-        summaries.candidates,
-        vectors={**session.vectors, **summaries.embeddings},
-        cosine_range=models.embedder.cosine_range,
-        tones=tones,
-        sentiment=models.sentiment,
-    )
-    chosen = _draw(session, scores, label)
-    session.counts["seeds"] += len(seeds)
     session.counts["summaries usable"] += sum(len(items) for items in summaries.candidates.values())
     session.counts["seeds summarised in parts"] += summaries.n_in_parts
-    session.tell(f"choice {label}", 1, 1)
-    return {
-        record.record_id: _source(
-            record, summaries.candidates[record.record_id][chosen[record.record_id]], tones
-        )
-        for record in usable
-    }
+    return summaries
 
 
-def _source(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str, str]) -> Source:
+def source_of(record: PrivateRecord, item: PrivateAbstraction, tones: Mapping[str, str]) -> Source:
+    """Returns what a text is written from: a chosen summary."""
     return Source(
         source_id=item.abstraction_id,
         record_id=record.record_id,

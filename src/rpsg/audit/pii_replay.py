@@ -62,7 +62,7 @@ class PrivateReplay:
     kind: Kind
 
     def __repr__(self) -> str:
-        return f"PrivateReplay(<{self.kind}>)"
+        return "PrivateReplay(<a detail>)"
 
 
 def find_replays(game: Game) -> tuple[PrivateReplay, ...]:

@@ -40,7 +40,7 @@ class LocalTextModel:
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", None) or config.n_positions)
         self._ends = _end_tokens(model, tokenizer)
-        self._control = _control_tokens(tokenizer)
+        self._control = control_tokens(tokenizer)
 
     @classmethod
     def load(
@@ -137,25 +137,38 @@ class LocalTextModel:
         )
 
     def _render(self, messages: Sequence[Message]) -> str:
-        begun = _begun(messages)
-        turns = list(messages[:-1]) if begun else list(messages)
-        if self._tokenizer.chat_template is None:
-            return "\n\n".join([*(turn.content for turn in turns), begun])
-        # A text must not speak for another turn: the tokenizer would read a control token in it as one.
-        chat = [{"role": turn.role, "content": self._control.sub(" ", turn.content)} for turn in turns]
-        rendered = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return str(rendered) + begun
+        return render(self._tokenizer, messages, self._control)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
 
+def render(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], control: re.Pattern[str]
+) -> str:
+    """Returns a prompt as the model reads it: by its chat template, where it has one.
+
+    Args:
+        tokenizer: the model's.
+        messages: the prompt; a last one by the assistant is continued.
+        control: the model's control tokens.
+    """
+    begun = _begun(messages)
+    turns = list(messages[:-1]) if begun else list(messages)
+    if tokenizer.chat_template is None:
+        return "\n\n".join([*(turn.content for turn in turns), begun])
+    # A text must not speak for another turn: the tokenizer would read a control token in it as one.
+    chat = [{"role": turn.role, "content": control.sub(" ", turn.content)} for turn in turns]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)) + begun
+
+
 def _begun(messages: Sequence[Message]) -> str:
     return messages[-1].content if messages[-1].role == "assistant" else ""
 
 
-def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    """Returns a pattern of what a tokenizer reads as the beginning or end of something."""
     added = tokenizer.added_tokens_decoder.values()
     marks = {token.content for token in added if token.special or _LOOKS_LIKE_CONTROL.match(token.content)}
     marks |= set(tokenizer.all_special_tokens)

@@ -1,8 +1,10 @@
 """Prompts as text files, and a summariser made of a text model and a prompt.
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
-`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line).
-A last `[assistant]` turn is the beginning of the reply. The private text of `abstract.txt` stands between
+`[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
+method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, the
+method `dpsgd` `control.txt`, the method `rupta` `giveaways.txt`, `generalise.txt` and `restore.txt`.
+A last `[assistant]` turn is the beginning of the reply. Private text, as in `abstract.txt`, stands between
 marks that no text can hold, see `rpsg.text.defuse`.
 """
 
@@ -19,10 +21,32 @@ from rpsg.rng import Streams
 from rpsg.text import defuse
 from rpsg.types import Completion, Message, TextModel, TextRequest, Trust
 
-PromptName = Literal["abstract", "write", "rewrite", "public", "keys"]
+PromptName = Literal[
+    "abstract",
+    "write",
+    "rewrite",
+    "public",
+    "keys",
+    "random",
+    "fill",
+    "control",
+    "giveaways",
+    "generalise",
+    "restore",
+]
 _TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 _GAPS = frozenset({"text", "summary", "labels", "tone", "words", "opener"})
+# What else the prompts of some steps are filled with.
+_OWN_GAPS: Mapping[PromptName, frozenset[str]] = {
+    "abstract": frozenset({"text"}),
+    "random": _GAPS | {"role", "keyword"},
+    "control": frozenset({"labels"}),
+    "giveaways": frozenset({"text"}),
+    "generalise": frozenset({"text", "giveaways", "memory"}),
+    "restore": frozenset({"text", "labels", "memory"}),
+}
+_READ_PRIVATE: frozenset[PromptName] = frozenset({"abstract", "giveaways", "generalise", "restore"})
 _DELIMITED = re.compile(r"<(post|abstract|text)>\s*\{text\}\s*</\1>")
 # A chat model's words to a token, and the part of its context that a source text may fill.
 _WORDS_PER_TOKEN = 0.6
@@ -65,22 +89,22 @@ def load_prompt(folder: str, name: PromptName) -> Prompt:
     pairs = zip(parts[::2], parts[1::2], strict=True)
     roles = cast("list[tuple[Literal['system', 'user', 'assistant'], str]]", list(pairs))
     prompt = Prompt(turns=tuple(Message(role=role, content=content.strip()) for role, content in roles))
-    known = {"text"} if name == "abstract" else _GAPS
+    known = _OWN_GAPS.get(name, _GAPS)
     if prompt.fields - known:
         raise ConfigError(
             f"prompt {folder}/{name}.txt: nothing is filled in for {{{min(prompt.fields - known)}}}; "
             f"known here: {', '.join(f'{{{gap}}}' for gap in sorted(known))}"
         )
-    if name == "abstract":
-        _require_marks(prompt, folder)
+    if name in _READ_PRIVATE:
+        _require_marks(prompt, f"{folder}/{name}.txt")
     return prompt
 
 
-def _require_marks(prompt: Prompt, folder: str) -> None:
+def _require_marks(prompt: Prompt, file: str) -> None:
     whole = "\n".join(turn.content for turn in prompt.turns)
     if not whole.count("{text}") or whole.count("{text}") > len(_DELIMITED.findall(whole)):
         raise ConfigError(
-            f"prompt {folder}/abstract.txt: write <post> before and </post> after {{text}} (or abstract, "
+            f"prompt {file}: write <post> before and </post> after {{text}} (or abstract, "
             "text), and that what stands between is data: a private text may hold orders to a model"
         )
 

@@ -12,7 +12,7 @@ Canonne, Kamath & Steinke (2020). Everything else goes through privacy loss dist
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
@@ -34,6 +34,7 @@ from rpsg.privacy.events import (
     as_replacement,
     relation_of,
 )
+from rpsg.privacy.losses import GROUP_INTERVAL, loss_distribution
 
 Accountant = Literal[
     "none needed",
@@ -45,7 +46,6 @@ Accountant = Literal[
     "not private",
 ]
 _MU_MAX = 1e4
-_PLD_INTERVAL = 1e-4
 _SOLVER_MARGIN = 1e-10
 _GROUP_STEPS = 100
 
@@ -168,13 +168,25 @@ def compose(
     if stated - {relation} and (relation != REPLACE or stated - {ADD_REMOVE, REPLACE}):
         names = sorted(str(name) for name in stated)
         raise PrivacyError(f"events stated under {names} give no figure under {relation!r}")
+    if relation == REPLACE and any(isinstance(event, SampledGaussianEvent) for event in events):
+        # No tight form is known for Poisson samples: replacing is removing one unit and adding another.
+        return _figure(_group_epsilon(events, delta, 2 * group), delta, relation, group, "group privacy")
     restated = [as_replacement(event) for event in events] if relation == REPLACE else list(events)
-    if group > 1 and any(isinstance(event, DeltaEvent | SampledGaussianEvent) for event in events):
+    if group > 1 and any(isinstance(event, SampledGaussianEvent) for event in events):
+        return _sampled_group(events, delta, group)
+    if group > 1 and any(isinstance(event, DeltaEvent) for event in events):
         return _figure(_group_epsilon(restated, delta, group), delta, relation, group, "group privacy")
     epsilon, accountant = _compose_one(
         [as_group(event, group) for event in restated] if group > 1 else restated, delta
     )
     return _figure(epsilon, delta, relation, group, accountant)
+
+
+def _sampled_group(events: Sequence[PrivacyEvent], delta: float, group: int) -> Figure:
+    if any(isinstance(event, DeltaEvent) for event in events):
+        return _figure(_group_epsilon(events, delta, group), delta, ADD_REMOVE, group, "group privacy")
+    epsilon = loss_distribution(tuple(events), group, GROUP_INTERVAL).epsilon(delta)
+    return _figure(epsilon, delta, ADD_REMOVE, group, "privacy loss distribution")
 
 
 def _figure(epsilon: float, delta: float, relation: Relation, group: int, accountant: Accountant) -> Figure:
@@ -202,7 +214,7 @@ def _compose_one(events: Sequence[PrivacyEvent], delta: float) -> tuple[float, A
         )
         options.append((zcdp_epsilon(rho, left), "zCDP"))
     if not any(isinstance(event, ZcdpEvent) for event in rest):
-        options.append((_pld_epsilon(rest, left), "privacy loss distribution"))
+        options.append((loss_distribution(tuple(rest)).epsilon(left), "privacy loss distribution"))
     if not options:
         raise PrivacyError("zCDP events and sampled events of one run cannot be added up")
     return min(options)
@@ -211,20 +223,17 @@ def _compose_one(events: Sequence[PrivacyEvent], delta: float) -> tuple[float, A
 def _group_epsilon(events: Sequence[PrivacyEvent], delta: float, size: int) -> float:
     """Group privacy of any (epsilon, delta) curve: (m e, (exp(m e) - 1) / (exp(e) - 1) d) (Vadhan 2017)."""
     spent = sum(event.delta for event in events if isinstance(event, DeltaEvent))
-    rest = [event for event in events if not isinstance(event, DeltaEvent)]
+    rest = tuple(event for event in events if not isinstance(event, DeltaEvent))
     best = math.inf
-    # Nothing that needs a loss distribution: at so many deltas that takes minutes. zCDP is valid and quick.
-    if delta <= spent or any(isinstance(event, SampledGaussianEvent) for event in rest):
+    if delta <= spent:
         return best
-    gaussian = all(isinstance(event, GaussianEvent) for event in rest)
-    rho = sum(event.rho for event in rest if not isinstance(event, SampledGaussianEvent | NonPrivateEvent))
+    curve = _curve_of(rest)
     for i in range(1, _GROUP_STEPS + 1):
         # Geometric steps from delta down to what the delta-only events need.
         one = spent + (delta - spent) * math.exp(-40 * i / _GROUP_STEPS)
         if one <= spent:
             continue
-        left = one - spent
-        epsilon = gaussian_epsilon(math.sqrt(2 * rho), left) if gaussian else zcdp_epsilon(rho, left)
+        epsilon = curve(one - spent)
         if math.isinf(epsilon) or size * epsilon > 700:
             continue
         growth = size if epsilon == 0 else math.expm1(size * epsilon) / math.expm1(epsilon)
@@ -233,30 +242,19 @@ def _group_epsilon(events: Sequence[PrivacyEvent], delta: float, size: int) -> f
     return best
 
 
-def _pld_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
-    """Composes privacy loss distributions, each rounded so that epsilon is an upper bound."""
-    from dp_accounting.pld import privacy_loss_distribution as pld
-    from dp_accounting.pld.common import DifferentialPrivacyParameters
-
-    total = pld.from_privacy_parameters(DifferentialPrivacyParameters(0.0, 0.0))
-    mu = math.sqrt(sum(event.mu**2 for event in events if isinstance(event, GaussianEvent)))
-    if mu:
-        total = total.compose(
-            pld.from_gaussian_mechanism(1 / mu, value_discretization_interval=_PLD_INTERVAL)
-        )
-    for event in events:
-        match event:
-            case PureEvent() | BoundedRangeEvent():
-                parameters = DifferentialPrivacyParameters(event.epsilon, 0.0)
-                total = total.compose(pld.from_privacy_parameters(parameters, _PLD_INTERVAL))
-            case SampledGaussianEvent():
-                one = pld.from_gaussian_mechanism(
-                    event.noise_multiplier,
-                    sampling_prob=event.sampling_rate,
-                    value_discretization_interval=_PLD_INTERVAL,
-                )
-                total = total.compose(one.self_compose(event.count))
-    return float(total.get_epsilon_for_delta(delta))
+def _curve_of(events: tuple[PrivacyEvent, ...]) -> Callable[[float], float]:
+    """Returns epsilon of these events, none of them delta-only, as a function of delta."""
+    if any(isinstance(event, SampledGaussianEvent) for event in events):
+        return loss_distribution(events).epsilon
+    # Nothing else that needs a loss distribution, where that is valid too: zCDP is quick.
+    rho = sum(
+        event.rho
+        for event in events
+        if not isinstance(event, SampledGaussianEvent | NonPrivateEvent | DeltaEvent)
+    )
+    if all(isinstance(event, GaussianEvent) for event in events):
+        return lambda delta: gaussian_epsilon(math.sqrt(2 * rho), delta)
+    return lambda delta: zcdp_epsilon(rho, delta)
 
 
 # --- planning ------------------------------------------------------------------------------------

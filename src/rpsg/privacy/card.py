@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rpsg.errors import PrivacyError
+from rpsg.method_config import MethodName
 from rpsg.privacy.accounting import Figure, compose, round_up
+from rpsg.privacy.card_methods import check_method, not_covered, what_an_attacker_can, what_is_released
 from rpsg.privacy.card_model import Card, CardChoice, CardFigure, CardInputs, CardLine, Reviewed
 from rpsg.privacy.card_words import (
     attacker_in_words,
@@ -83,26 +85,33 @@ def build_card(inputs: CardInputs, lines: Sequence[LedgerLine]) -> Card:
             has_units=inputs.has_units,
             figures=figures,
             max_records=inputs.max_records,
+            method=inputs.method,
         )
     if inputs.outside_budget:
         text += outside_in_words(inputs.outside_budget)
     if inputs.contains_canaries:
         text += canaries_in_words()
+    events = [event for line in lines for event in line.events]
     return Card(
         statement=text if secure else f"Not private: this run used fixed test noise. {text}",
         inputs=inputs,
         secure_noise=secure,
         unit=_unit(inputs),
-        released_texts=(
+        released_texts=what_is_released(
+            inputs,
             "protected as a whole: see figures"
             if finite
-            else "no finite epsilon: the texts as a whole are not protected by noise"
+            else "no finite epsilon: the texts as a whole are not protected by noise",
         ),
         choice=_choice(inputs),
         figures=figures,
-        attacker=attacker_in_words(inputs, figures, [event for line in lines for event in line.events]),
+        attacker=what_an_attacker_can(inputs, attacker_in_words(inputs, figures, events)),
         releases=tuple(_card_line(line, inputs) for line in lines),
-        not_covered=(*_NOT_COVERED[inputs.guarantee], *_REVIEW[inputs.reviewed], *_NEVER_COVERED),
+        not_covered=(
+            *not_covered(inputs, _NOT_COVERED[inputs.guarantee]),
+            *_REVIEW[inputs.reviewed],
+            *_NEVER_COVERED,
+        ),
     )
 
 
@@ -113,16 +122,23 @@ def promise(
     *,
     has_units: bool,
     outside_budget: bool = False,
+    method: MethodName = "rpsg",
 ) -> str:
     """Returns the statement of an end-to-end run before it begins."""
     figures = _figures_of(events, delta)
     text = statement(
-        guarantee="end-to-end", epsilon=epsilon, n_candidates=0, has_units=has_units, figures=figures
+        guarantee="end-to-end",
+        epsilon=epsilon,
+        n_candidates=0,
+        has_units=has_units,
+        figures=figures,
+        method=method,
     )
     return text + (outside_in_words(1) if outside_budget and events else "")
 
 
 def _check_lines(inputs: CardInputs, lines: Sequence[LedgerLine]) -> None:
+    check_method(inputs, lines)
     if inputs.n_units_bound is not None and inputs.delta * inputs.n_units_bound >= 1:
         raise PrivacyError("delta is not below 1 over the bound on the number of units")
     if inputs.guarantee == "none" and inputs.epsilon is not None:

@@ -68,7 +68,7 @@ def render_markdown(card: Card) -> str:
         parts.append(f"{card.choice.in_words} The draw: {card.choice.mechanism}.\n")
     parts.append(f"{card.attacker}\n")
     parts.append(
-        f"- Unit: {card.unit}\n- Released texts: {card.released_texts}\n"
+        f"- Method: {card.inputs.method}\n- Unit: {card.unit}\n- Released texts: {card.released_texts}\n"
         f"- Noise: {'secure source' if card.secure_noise else 'fixed test noise, not private'}\n"
         f"- Run: {card.inputs.run_id}\n"
     )

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from rpsg.method_config import MethodName
 from rpsg.types import Trust
 
 CardGuarantee = Literal["none", "selection", "end-to-end"]
@@ -38,6 +39,7 @@ class CardInputs(_Part):
 
     Attributes:
         run_id: a random id.
+        method: what made the texts.
         guarantee: what the run promises.
         epsilon: of the choice with `selection`, of everything with `end-to-end`, where 0 means public
             prompts only; None with `none`.
@@ -56,6 +58,7 @@ class CardInputs(_Part):
     """
 
     run_id: str
+    method: MethodName = "rpsg"
     guarantee: CardGuarantee
     epsilon: float | None = Field(ge=0, allow_inf_nan=False)
     delta: float = Field(gt=0, lt=1)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from rpsg.errors import ConfigError
+from rpsg.method_config import MethodName
 from rpsg.privacy.accounting import (
     accuracy_bound,
     gaussian_accuracy,
@@ -13,6 +14,7 @@ from rpsg.privacy.accounting import (
     show,
     true_positive_bound,
 )
+from rpsg.privacy.card_methods import added_sentence, own_statement
 from rpsg.privacy.card_model import CardFigure, CardGuarantee, CardInputs
 from rpsg.privacy.choice import permute_and_flip_best
 from rpsg.privacy.events import (
@@ -37,12 +39,16 @@ def statement(
     has_units: bool,
     figures: Sequence[CardFigure] = (),
     max_records: int | None = None,
+    method: MethodName = "rpsg",
 ) -> str:
     """Returns what a run in this mode may say of its privacy; every output begins with it.
 
     Raises:
         ConfigError: the guarantee is not one of these modes, or lacks its epsilon.
     """
+    own = own_statement(method, guarantee)
+    if own is not None:
+        return own
     if guarantee == "none":
         return (
             "No differential privacy of any kind. Each output is an LLM rewrite of a summary of one "
@@ -69,7 +75,8 @@ def statement(
             f"The complete set of released texts is (epsilon={_epsilon(whole)}, "
             f"delta={show(whole.delta)})-DP with respect to adding or removing one {whom}; replace-one: "
             f"epsilon={_epsilon(replaced)}. Model and prompts are public inputs; the guarantee does not "
-            "cover what the public model already knew, nor metrics computed internally."
+            f"cover what the public model already knew, nor metrics computed internally."
+            f"{added_sentence(method, guarantee)}"
         )
     raise ConfigError(f"there is no statement for guarantee {guarantee!r} with epsilon {epsilon}")
 

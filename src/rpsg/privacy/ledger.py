@@ -5,12 +5,11 @@ draw that was not committed was seen by nobody and costs nothing; one that was i
 run is resumed, never drawn again. Entries are hash-chained, and the chain's head is kept elsewhere too.
 """
 
-import hashlib
 import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy import state
 from rpsg.privacy.accounting import compose
 from rpsg.privacy.events import PrivacyEvent
+from rpsg.privacy.hashes import chain_hash, claim_hash
 from rpsg.privacy.lines import LedgerLine, line_of
 from rpsg.privacy.mechanisms import Mechanism, NoisyMax, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
-from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
+from rpsg.privacy.plain import NonPrivateTexts, as_released
 from rpsg.privacy.sqlite import transaction
-from rpsg.types import SyntheticText
 
 Value = TypeVar("Value")
 _BUSY_SECONDS = 60.0
@@ -37,7 +36,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (
     entry_id INTEGER PRIMARY KEY,
     label TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('release', 'draws', 'card')),
+    kind TEXT NOT NULL CHECK (kind IN ('release', 'draws', 'steps', 'card')),
     body TEXT NOT NULL,
     result TEXT,
     hash TEXT NOT NULL
@@ -145,7 +144,7 @@ class Ledger:
                 result = json.dumps(mechanism.sample(private_value, self._noise))
                 found = self._append(label, "release", self._describe(mechanism, note), result), result
         self._keep_head()
-        return _as_released(mechanism, found[0], json.loads(found[1] or "null"))
+        return as_released(mechanism, found[0], json.loads(found[1] or "null"))
 
     def _release_choices(
         self, label: str, mechanism: NoisyMax, private_value: Mapping[str, Sequence[float]], note: str
@@ -155,7 +154,7 @@ class Ledger:
             if self._find(label, mechanism) is None:
                 self._check_limit(mechanism.events)
                 self._claim(label, private_value)
-                body = {**self._describe(mechanism, note), "claimed": _claim_hash(private_value)}
+                body = {**self._describe(mechanism, note), "claimed": claim_hash(private_value)}
                 self._append(label, "release", body, None)
             waiting = self._undrawn(label, private_value)
         for start in range(0, len(waiting), _DRAWS_AT_ONCE):
@@ -177,7 +176,7 @@ class Ledger:
         """Returns every release, in order, without the released values."""
         rows = self._db.execute("SELECT label, body FROM entries WHERE kind = 'release' ORDER BY entry_id")
         found = [(label, json.loads(body)) for label, body in rows]
-        draws = self._db.execute("SELECT label, body FROM entries WHERE kind = 'draws'")
+        draws = self._db.execute("SELECT label, body FROM entries WHERE kind IN ('draws', 'steps')")
         unsafe = {label for label, body in draws if not json.loads(body)["secure_noise"]}
         return [
             line_of(i, label, {**body, "secure_noise": body["secure_noise"] and label not in unsafe})
@@ -197,6 +196,50 @@ class Ledger:
         query = "SELECT body FROM entries WHERE kind = 'card' ORDER BY entry_id DESC LIMIT 1"
         row = self._db.execute(query).fetchone()
         return cast("dict[str, object]", json.loads(row[0])) if row else None
+
+    # --- for `rpsg.privacy.training` -----------------------------------------------------------
+
+    @property
+    def noise(self) -> NoiseSource:
+        """Where noise comes from; for mechanisms of this package only."""
+        return self._noise
+
+    def reserve(self, label: str, mechanism: Mechanism[Value], *, note: str = "") -> None:
+        """Commits the whole cost of something that is drawn in steps, before the first of them.
+
+        Raises:
+            PrivacyError: the label was reserved with other parameters.
+            BudgetExceeded: it would cost more than the limit leaves; nothing was drawn.
+        """
+        with self._transaction():
+            self._check_chain()
+            if self._find(label, mechanism) is None:
+                self._check_limit(mechanism.events)
+                self._append(label, "release", self._describe(mechanism, note), None)
+        self._keep_head()
+
+    def keep_step(self, label: str, number: int, digest: str) -> None:
+        """Commits that step `number` was taken and led to a state of this hash.
+
+        Raises:
+            PrivacyError: another step is next.
+        """
+        with self._transaction():
+            self._check_chain()
+            if number != self.last_step(label)[0] + 1:
+                raise PrivacyError(f"step {number} of {label!r} is not the next one; resume the run")
+            body = {"secure_noise": self._noise.secure, "step": number, "state": digest}
+            self._append(label, "steps", body, None)
+        self._keep_head()
+
+    def last_step(self, label: str) -> tuple[int, str]:
+        """Returns the number of the last committed step, 0 before the first, and the hash it led to."""
+        query = "SELECT body FROM entries WHERE label = ? AND kind = 'steps' ORDER BY entry_id DESC LIMIT 1"
+        row = self._db.execute(query, (label,)).fetchone()
+        if row is None:
+            return 0, ""
+        body = json.loads(row[0])
+        return int(body["step"]), str(body["state"])
 
     # --- inside a transaction ------------------------------------------------------------------
 
@@ -235,7 +278,7 @@ class Ledger:
             "SELECT entry_id, label, kind, body, result, hash FROM entries ORDER BY entry_id"
         )
         for number, (entry_id, label, kind, body, result, digest) in enumerate(rows, start=1):
-            last = _chain(last, entry_id, label, kind, body, result)
+            last = chain_hash(last, entry_id, label, kind, body, result)
             if entry_id != number or digest != last:
                 raise PrivacyError(
                     f"the ledger's entry {number} does not follow from the one before: the file was edited; "
@@ -284,7 +327,7 @@ class Ledger:
         row = self._db.execute("SELECT entry_id, hash FROM entries ORDER BY entry_id DESC LIMIT 1").fetchone()
         entry_id, last = (row[0] + 1, row[1]) if row else (1, self._start)
         text = json.dumps(body, sort_keys=True)
-        digest = _chain(last, entry_id, label, kind, text, result)
+        digest = chain_hash(last, entry_id, label, kind, text, result)
         self._db.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", (entry_id, label, kind, text, result, digest)
         )
@@ -314,7 +357,7 @@ class Ledger:
         row = self._db.execute(
             "SELECT body FROM entries WHERE label = ? AND kind = 'release'", (label,)
         ).fetchone()
-        if json.loads(row[0])["claimed"] != _claim_hash(claimed) or not claimed.issuperset(private_value):
+        if json.loads(row[0])["claimed"] != claim_hash(claimed) or not claimed.issuperset(private_value):
             raise PrivacyError(f"{label!r} was begun for other records; start a new run folder")
         done = self._drawn(label)
         return [name for name in private_value if name not in done]
@@ -369,22 +412,3 @@ def read_seeds(path: Path) -> dict[str, str]:
             if json.loads(body)["mechanism"] == NonPrivateTexts.__name__
             for row in json.loads(result)
         }
-
-
-def _claim_hash(record_ids: Iterable[str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(record_ids)).encode()).hexdigest()
-
-
-def _chain(last: str, entry_id: int, label: str, kind: str, body: str, result: str | None) -> str:
-    own = hashlib.sha256((result or "").encode()).hexdigest()
-    text = json.dumps([last, entry_id, label, kind, body, result is None, own])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _as_released(mechanism: object, line_id: int, result: object) -> object:
-    if not isinstance(mechanism, NonPrivateTexts | PaidTexts) or not isinstance(result, list):
-        return result
-    return tuple(
-        SyntheticText(text_id=row["text_id"], text=row["text"], labels=row["labels"], paid_by=line_id)
-        for row in result
-    )

@@ -20,6 +20,7 @@ from rpsg.privacy.events import (
     PrivacyEvent,
     PureEvent,
 )
+from rpsg.privacy.gradients import SampledGradients
 from rpsg.privacy.noise import NoiseSource
 from rpsg.privacy.plain import NonPrivate, NonPrivateTexts, PaidTexts
 
@@ -339,6 +340,7 @@ MECHANISMS: dict[str, type] = {
         ThresholdedKeys,
         NoisyMax,
         PrivateQuantile,
+        SampledGradients,
         NonPrivate,
         NonPrivateTexts,
         PaidTexts,

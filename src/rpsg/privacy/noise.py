@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+_SAMPLING_BITS = 53
 
 
 class NoiseSource(Protocol):
@@ -24,6 +25,9 @@ class NoiseSource(Protocol):
 
     def noisy_max(self, utilities: Sequence[float], scale: float) -> int:
         """Returns the index of a noisy maximum: permute-and-flip with this scale."""
+
+    def poisson(self, n: int, rate: float) -> list[int]:
+        """Returns which of `n` things are in a sample that each enters on its own with at most this rate."""
 
     def shuffle(self, n: int) -> list[int]:
         """Returns a random order of `n` things."""
@@ -57,6 +61,11 @@ class SecureNoise:
         measurement = dp.m.make_noisy_max(*space, dp.max_divergence(), scale=scale)
         return int(measurement([float(value) for value in utilities]))
 
+    def poisson(self, n: int, rate: float) -> list[int]:
+        """Samples with the operating system's source; the rate is rounded down to 2^-53."""
+        below = math.floor(rate * 2**_SAMPLING_BITS)
+        return [i for i in range(n) if secrets.randbits(_SAMPLING_BITS) < below]
+
     def shuffle(self, n: int) -> list[int]:
         """Shuffles with the operating system's source."""
         order = list(range(n))
@@ -87,6 +96,10 @@ class FixedNoise:
             if self._rng.random() <= math.exp((utilities[index] - top) / scale):
                 return int(index)
         return int(np.argmax(utilities))
+
+    def poisson(self, n: int, rate: float) -> list[int]:
+        """Samples repeatably."""
+        return [int(i) for i in np.flatnonzero(self._rng.random(n) < rate)]
 
     def shuffle(self, n: int) -> list[int]:
         """Shuffles repeatably."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rpsg.errors import PrivateDataError
 from rpsg.privacy.events import NonPrivateEvent, PrivacyEvent
 from rpsg.privacy.noise import NoiseSource
-from rpsg.types import Candidate, PrivateVariant
+from rpsg.types import Candidate, PrivateVariant, SyntheticText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,16 @@ class PaidTexts:
         if not all(isinstance(item, Candidate) for item in private_value):
             raise PrivateDataError("only candidates, written from ledger outputs, are paid for")
         return _shuffled_rows(private_value, noise)
+
+
+def as_released(mechanism: object, line_id: int, result: object) -> object:
+    """Returns a released value: released texts as such, with the line that released them."""
+    if not isinstance(mechanism, NonPrivateTexts | PaidTexts) or not isinstance(result, list):
+        return result
+    return tuple(
+        SyntheticText(text_id=row["text_id"], text=row["text"], labels=row["labels"], paid_by=line_id)
+        for row in result
+    )
 
 
 def _shuffled_rows(

@@ -90,7 +90,9 @@ def extract_keys(
         topics.append(topic)
         facets.append(_facet(own, tones))
         # Several records of one unit count as one unit: its most frequent labels, ties by name.
-        found = Counter(_join(topic, label_key(_declared(record.labels, label_values))) for record in own)
+        found = Counter(
+            _join(topic, label_key(declared_labels(record.labels, label_values))) for record in own
+        )
         labels[unit] = (min(found, key=lambda key: (-found[key], key)),)
         words = choose_words([record.text for record in own], max_phrases, salt, rank=rank)
         phrases[unit] = tuple(_join(topic, word) for word in words)
@@ -116,7 +118,8 @@ def choose_words(
     return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
 
 
-def _declared(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:
+def declared_labels(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:
+    """Returns labels with `other` in place of values that are not declared."""
     if not values:
         return labels
     found = {name: labels.get(name, OTHER) for name in values}
@@ -135,8 +138,14 @@ def phrase_cells(n_topics: int, vocabulary: Sequence[str]) -> list[str]:
 
 def label_cells(n_topics: int, label_values: Mapping[str, Sequence[str]]) -> list[str]:
     """Returns every key of a topic and declared labels, `other` included."""
+    choices = label_choices(label_values)
+    return [_join(topic, label_key(labels)) for topic in range(n_topics) for labels in choices]
+
+
+def label_choices(label_values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Returns every combination of declared label values, `other` included; one empty one without columns."""
     choices = [[(name, value) for value in (*label_values[name], OTHER)] for name in sorted(label_values)]
-    return [_join(topic, label_key(dict(pairs))) for topic in range(n_topics) for pairs in product(*choices)]
+    return [dict(pairs) for pairs in product(*choices)]
 
 
 def cell_rows(held: Mapping[str, Sequence[str]], cells: Sequence[str]) -> PrivateRows:

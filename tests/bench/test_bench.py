@@ -1,0 +1,190 @@
+"""`rpsg bench`: cells run once, failures are shown, tables hold means and intervals."""
+
+import csv
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rpsg.bench import cells
+from rpsg.bench.cells import Outcome, run_bench, split
+from rpsg.bench.matrix import BenchConfig, Cell, cells_of
+from rpsg.bench.tables import Figure, make_tables, write_tables
+from rpsg.data import read_corpus, sample_path
+from rpsg.errors import ConfigError
+
+POSTS = sample_path("posts_train.jsonl")
+QUICK = Path(__file__).parents[2] / "benchmarks/configs/quick.yaml"
+
+
+def config(**changes: object) -> BenchConfig:
+    values: dict[str, object] = {
+        "n": 20,
+        "seeds": [0, 1],
+        "data": {"posts": {"path": str(POSTS), "label_columns": ["topic"], "n_units_bound": 300}},
+        "methods": {"plain": {"guarantee": "none"}, "copy": {"method": "copy"}},
+        "models": ["fake"],
+        "settings": {
+            "models": {"embed": "hash", "sentiment": None},
+            "abstract": {"n_samples": 6, "max_tokens": 40},
+            "write": {"min_length": 20, "max_length": 40, "n_drafts": 2},
+            "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
+        },
+    }
+    return BenchConfig.model_validate({**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+        return folder, run_bench(config(), folder)
+
+
+def test_every_cell_is_run_and_judged(done: tuple[Path, list[Outcome]]) -> None:
+    folder, outcomes = done
+    assert [(item.method, item.seed, item.state) for item in outcomes] == [
+        ("plain", 0, "done"), ("plain", 1, "done"), ("copy", 0, "done"), ("copy", 1, "done"),
+    ]  # fmt: skip
+    names = set(outcomes[0].figures)
+    assert all(set(item.figures) == names for item in outcomes)
+    assert {name.partition(": ")[0] for name in names} >= {"fidelity", "diversity"}
+    assert all(item.costs["seconds"] > 0 for item in outcomes)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_copies_are_nearer_to_the_private_texts_than_fake_ones(done: tuple[Path, list[Outcome]]) -> None:
+    by_method = {(item.method, item.seed): item.figures for item in done[1]}
+    distance = next(name for name in by_method["copy", 0] if "rechet" in name)
+    for seed in (0, 1):
+        assert by_method["copy", seed][distance] < by_method["plain", seed][distance]
+
+
+def test_what_is_done_is_not_done_again(
+    done: tuple[Path, list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before = done
+    monkeypatch.setattr(cells, "run", lambda *_, **__: pytest.fail("a cell was run again"))
+    assert run_bench(config(), folder) == before
+
+
+def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More texts than there are seeds, and a bug whose message quotes a text.
+    methods = {"plain": {"guarantee": "none"}, "copy": {"method": "copy"}}
+    settings = config(n=150, seeds=[0], methods=methods)
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "run", lambda *_, **__: (_ for _ in ()).throw(ValueError("a private text")))
+        outcomes = run_bench(settings, tmp_path / "out")
+    assert [item.state for item in outcomes] == ["failed", "failed"]
+    assert outcomes[0].reason == "a bug: ValueError"
+    write_tables(outcomes, tmp_path / "out")
+    page = (tmp_path / "out/tables.md").read_text()
+    assert "seed 0 failed: a bug: ValueError" in page and "a private text" not in page
+    outcomes = run_bench(settings, tmp_path / "out")
+    assert all("largest possible n" in item.reason for item in outcomes)
+
+
+def test_fewer_texts_are_not_averaged(tmp_path: Path) -> None:
+    strict = {"copied_run": 1, "refill_rounds": 0, "pii": {"enabled": False}, "nll": {"enabled": False}}
+    (outcome,) = run_bench(
+        config(seeds=[0], methods={"plain": {"guarantee": "none", "refine": strict}}), tmp_path / "out"
+    )
+    assert outcome.state == "short" and "of 20 texts" in outcome.reason and outcome.figures == {}
+    assert "short" in make_tables([outcome])[-1][2][0].missing
+
+
+def test_the_split_is_the_same_for_every_method_and_holds_people_out() -> None:
+    corpus = read_corpus(POSTS, label_columns=("topic",))
+    given, held_out = split(config(), corpus, 3)
+    again, _ = split(config(n=5), corpus, 3)
+    assert given.records == again.records != split(config(), corpus, 4)[0].records
+    assert not {r.record_id for r in given.records} & {r.record_id for r in held_out.records}
+    assert len(held_out) == pytest.approx(0.2 * len(corpus), abs=1)
+
+
+def test_methods_without_epsilon_have_one_cell() -> None:
+    found = cells_of(
+        config(
+            epsilons=[1, 4],
+            methods={
+                "rpsg": {},
+                "copy": {"method": "copy"},
+                "public": {"method": "public"},
+                "e2e": {"guarantee": "end-to-end"},
+            },
+            seeds=[0],
+        )
+    )
+    assert [(cell.method, cell.epsilon) for cell in found] == [
+        ("rpsg", 1.0), ("rpsg", 4.0), ("copy", None), ("public", None), ("e2e", 1.0), ("e2e", 4.0),
+    ]  # fmt: skip
+    assert all(cell.run_config(Path("x")).n == 20 for cell in found)
+
+
+def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
+    one = Outcome(
+        data="posts", method="a|b_1", model="m", epsilon=4.0, seed=0, state="done", reason="",
+        card_epsilon=3.9, figures={"utility: accuracy": 0.5}, costs={"seconds": 10.0},
+    )  # fmt: skip
+    many = [
+        replace(one, seed=i, figures={"utility: accuracy": value}) for i, value in enumerate((0.4, 0.5, 0.6))
+    ]
+    figure = Figure.of([0.4, 0.5, 0.6])
+    # Student, two degrees of freedom: 4.303 * 0.1 / sqrt(3).
+    assert figure is not None and figure.half == pytest.approx(0.2484, abs=1e-4) and figure.n == 3
+    paths = write_tables(many, tmp_path)
+    assert [path.name for path in paths] == ["tables.md", "tables.tex", "tables.csv"]
+    assert "0.5 (0.252 to 0.748)" in paths[0].read_text() and "None." in paths[0].read_text()
+    assert r"a|b\_1" in paths[1].read_text() and r"95 \%" not in paths[1].read_text()
+    rows = list(csv.DictReader(paths[2].read_text().splitlines()))
+    assert {row["table"].partition(":")[0] for row in rows} == {
+        "Utility",
+        "Privacy",
+        "Efficiency, for 1,000 texts",
+    }
+    assert float(rows[0]["low"]) == pytest.approx(0.2516, abs=1e-4) and rows[0]["n_seeds"] == "3"
+    assert Figure.of([]) is None and str(Figure.of([1.0])) == "1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": {"x": {"method": "unknown"}}}, "is no method"),
+        ({"methods": {"x": {"method": "augpe"}}}, "data.label_values"),
+        ({"methods": {"a b": {}, "a-b": {}}}, "one name"),
+        ({"settings": {"writer": 1}}, "unknown configuration key"),
+    ],
+)
+def test_benchmarks_that_cannot_be_run_are_refused_before_they_begin(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_bench(config(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_quick_yaml_is_a_benchmark() -> None:
+    found: list[Cell] = cells_of(BenchConfig.load(QUICK))
+    assert len(found) == 18 and len({cell.method for cell in found}) == 6
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from test_cli import call
+
+    monkeypatch.chdir(tmp_path)
+    values = config(seeds=[0], methods={"copy": {"method": "copy"}}).model_dump(
+        mode="json", exclude_unset=True
+    )
+    Path("bench.yaml").write_text(json.dumps(values))
+    assert call("bench", "bench.yaml", "-o", "out") == 0
+    shown = capsys.readouterr().out
+    assert "1/1 posts_copy_fake_epsilon-None_seed-0" in shown and "do not share them" in " ".join(
+        shown.split()
+    )
+    assert "| posts | fake | copy | - |" in Path("out/tables.md").read_text()
+    assert call("bench", "none.yaml", "-o", "out") == 2
