@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 import numpy as np
 import pytest
 
-from rpsg import data, registry
+from rpsg import data, judging, registry
 from rpsg.config import RunConfig
 from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
@@ -30,8 +30,10 @@ from rpsg.public_file import read_public_file, write_public_file
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
 from rpsg.runstate import read_state
-from rpsg.stages.keys import PrivateKeys, choose_words, extract_keys
+from rpsg.scores import TextSample
+from rpsg.stages.keys import PrivateKeys, WordChoice, extract_keys
 from rpsg.stages.vote import floor_diversity
+from rpsg.stored import StoredRecords
 from rpsg.text import WordRuns
 from rpsg.types import (
     Completion,
@@ -334,9 +336,7 @@ def test_a_stopped_run_is_replayed_and_never_drawn_again(tmp_path: Path) -> None
 
 def keys_of(records: Sequence[PrivateRecord]) -> PrivateKeys:
     embedder = HashEmbedder()
-    vectors = dict(
-        zip((r.record_id for r in records), embedder.embed([r.text for r in records]), strict=True)
-    )
+    vectors = embedder.embed([r.text for r in records])
     centroids = embedder.embed(["rent and court", "winter and heater", "pantry"])
     return extract_keys(
         records, vectors=vectors, tones={}, centroids=centroids, max_phrases=3, salt=Streams(0)
@@ -360,8 +360,8 @@ def test_several_records_of_one_unit_count_once() -> None:
 
 
 def test_words_are_ranked_by_a_public_hash_not_by_frequency() -> None:
-    one = choose_words(["rent rent rent court winter heater"], 2, Streams(0))
-    two = choose_words(["heater winter court rent"], 2, Streams(0))
+    one = WordChoice(2, Streams(0))(["rent rent rent court winter heater"])
+    two = WordChoice(2, Streams(0))(["heater winter court rent"])
     assert one == two and len(one) == 2
 
 
@@ -435,8 +435,8 @@ def test_a_public_list_is_all_that_can_be_named(tmp_path: Path) -> None:
 
 
 def test_a_units_public_words_are_the_first_of_the_list() -> None:
-    ranking = {"court": 0, "rent": 1, "heater": 2}
-    assert choose_words(["heater winter rent court"], 2, Streams(0), rank=ranking) == ["court", "rent"]
+    ranking = ["court", "rent", "heater"]
+    assert WordChoice(2, Streams(0), ranking)(["heater winter rent court"]) == ["court", "rent"]
 
 
 @pytest.mark.parametrize(
@@ -642,3 +642,31 @@ def test_scores_of_a_run_stay_in_its_private_part(tmp_path: Path) -> None:
     assert any(str(scores) in note for note in result.notes)
     few = run(config(tmp_path / "few", n=5, evaluate={"enabled": True}), corpus(150))
     assert any(note.startswith("no scores: they need 20") for note in few.notes)
+
+
+def test_scores_of_large_data_are_those_of_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def seen(_folder: Path, samples: dict[str, TextSample], **_: object) -> None:
+        assert len(samples["real"].texts) == len(samples["real"].vectors)
+        sizes.append(len(samples["real"].texts))
+
+    monkeypatch.setattr(judging, "evaluate_run", seen)
+    for most in (30, 5000):
+        monkeypatch.setattr(judging, "MOST_REAL", most)
+        run(config(tmp_path / str(most), n=20, evaluate={"enabled": True}), corpus(120))
+    assert sizes == [30, 96]
+
+
+def test_large_files_give_the_same_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "posts.jsonl"
+    rows = [{"id": item.record_id, "text": item.text, **item.labels} for item in corpus(120).records]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    releases = []
+    for limit in (2**28, 0):
+        monkeypatch.setattr(data, "IN_MEMORY_BYTES", limit)
+        texts = data.read_corpus(path, label_columns=("topic",))
+        noise = RecordedNoise()
+        releases.append(release_of(tmp_path / str(limit), config(tmp_path / str(limit)), texts, noise))
+    assert isinstance(texts.records, StoredRecords)
+    assert releases[0] == releases[1]

@@ -77,6 +77,10 @@ def test_files_of_a_run(tmp_path: Path, corpus: PrivateCorpus) -> None:
     assert found == [
         "done", "done/choice-first", "done/prepare-filters", "done/released", "done/vote", "manifest.json",
         "private", "private/calls.sqlite", "private/config.yaml", "private/data.json",
+        "private/embeddings", "private/embeddings/000000.keys.npy", "private/embeddings/000000.vectors.npy",
+        "private/embeddings/000001.keys.npy", "private/embeddings/000001.vectors.npy",
+        "private/embeddings/000002.keys.npy", "private/embeddings/000002.vectors.npy",
+        "private/embeddings/model.txt",
         "private/events.jsonl", "private/ledger.sqlite", "private/progress.json", "private/rejected.jsonl",
         "private/run.lock", "release",
         "release/README.md", "release/privacy_card.json", "release/privacy_card.md",

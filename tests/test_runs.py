@@ -109,8 +109,10 @@ def test_purge_removes_the_calls_of_a_finished_run_only(capsys: pytest.CaptureFi
     assert Path("runs/stopped/private/calls.sqlite").exists()
     assert call("resume", "runs/stopped", "--quiet") == 0
     released = Path("runs/stopped/release/synthetic.jsonl").read_bytes()
+    assert list(Path("runs/stopped/private/embeddings").iterdir())
     assert call("purge", "runs/stopped") == 0
     assert not list(Path("runs/stopped/private").glob("calls.sqlite*"))
+    assert not list(Path("runs/stopped/private/embeddings").iterdir())
     assert Path("runs/stopped/private/ledger.sqlite").exists()
     assert Path("runs/stopped/release/synthetic.jsonl").read_bytes() == released
     # Going on would ask, and pay, for every call again.

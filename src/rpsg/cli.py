@@ -135,6 +135,9 @@ def run(
     max_seconds: MaxSeconds = None,
     offline: Offline = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="NUMBER/OF", help="Embed one part of the texts; see rpsg merge.")
+    ] = None,
     output_format: Annotated[list[str] | None, typer.Option("--format", help="jsonl, csv, parquet.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")
@@ -168,7 +171,28 @@ def run(
     options |= model_options(model, base_url=base_url, api_key_env=api_key_env, trust=trust)
     options |= _limits(max_cost, max_tokens, max_seconds)
     config = build_config(source, options, setting or [])
-    _execute(config, offline=offline, quiet=quiet, as_json=as_json)
+    if shard is None:
+        _execute(config, offline=offline, quiet=quiet, as_json=as_json)
+    else:
+        _execute_shard(config, shard, offline=offline, quiet=quiet)
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="Where the shards of a run are.")],
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    max_seconds: MaxSeconds = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Finish a run whose shards are done: all noise is drawn here."""
+    from rpsg.rundir import RunDir
+    from rpsg.shards import check_complete
+
+    check_complete(RunDir.open(folder))
+    resume(folder, max_cost, max_tokens, max_seconds, offline=offline, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -264,12 +288,34 @@ def _limits(
     return {f"calling.{name}": value for name, value in limits.items()}
 
 
+def _execute_shard(config: "RunConfig", name: str, *, offline: bool, quiet: bool) -> None:
+    from rpsg import pipeline
+    from rpsg.console import ProgressView
+    from rpsg.shards import Shard, run_shard
+
+    shard = Shard.parse(name)
+    if offline:
+        _forbid_network(config)
+    corpus: PrivateCorpus = pipeline.load_corpus(config)
+    with ProgressView(silent=quiet) as view:
+        n_records = run_shard(config, corpus, shard, on_progress=view.show)
+    if not quiet:
+        typer.echo(
+            f"Shard {shard.number} of {shard.of} is done: {n_records} records. When all are:\n"
+            f"  rpsg merge {config.output.folder}"
+        )
+
+
+def _forbid_network(config: "RunConfig") -> None:
+    from rpsg.offline import forbid_network, refuse_servers
+
+    refuse_servers(config)
+    forbid_network()
+
+
 def _execute(config: "RunConfig", *, offline: bool, quiet: bool, as_json: bool) -> None:
     if offline:
-        from rpsg.offline import forbid_network, refuse_servers
-
-        refuse_servers(config)
-        forbid_network()
+        _forbid_network(config)
     from rpsg import pipeline
     from rpsg.console import ProgressView, print_result
     from rpsg.console_plan import print_statement

@@ -38,7 +38,9 @@ DEFAULT_EPSILON = 4.0
 class DataConfig(Section):
     """Where the private texts are and what their columns mean."""
 
-    path: str | None = Field(None, description="csv, jsonl, parquet or a Hugging Face data set folder")
+    path: str | None = Field(
+        None, description="csv, tsv, jsonl or parquet; `posts/*.csv` for several; a Hugging Face folder"
+    )
     text_column: str = "text"
     label_columns: tuple[str, ...] = ()
     label_values: Mapping[str, tuple[str, ...]] = Field(

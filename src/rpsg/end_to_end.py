@@ -44,6 +44,7 @@ from rpsg.stages.keys import (
 from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
 from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes, floor_diversity
+from rpsg.stored import units_of
 from rpsg.text import MIN_WORDS, flaw_of
 from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
@@ -138,10 +139,9 @@ def release_keys(session: Session, corpus: PrivateCorpus, planned: KeysPlan) -> 
     """Computes each unit's keys on its own and releases their noisy histograms."""
     public = planned.material or build_topics(session, n_topics=planned.n_topics)
     session.public_inputs = describe_inputs(public.provenance, planned)
-    session.embed_records(corpus.records)
     private_keys = extract_keys(
         corpus.records,
-        vectors=session.vectors,
+        vectors=session.embed_records(corpus.records),
         tones=session.judge_tones(corpus.records),
         centroids=public.centroids,
         max_phrases=session.config.keys.max_phrases,
@@ -198,7 +198,7 @@ def vote_in_rounds(
             cast_votes(
                 session.embed_records(corpus.records),
                 [{}] * len(corpus),
-                [record.unit_id for record in corpus.records],
+                units_of(corpus.records),
                 vectors=session.models.embedder.embed(texts),
                 classes=[""] * len(texts),
             )

@@ -9,7 +9,11 @@ from rpsg.evaluate.run import evaluate_run
 from rpsg.result import RunResult
 from rpsg.scores import TextSample
 from rpsg.session import Session
+from rpsg.stored import take
 from rpsg.types import PrivateRecord, SyntheticText
+
+# Real texts that are compared with; more would cost time and memory, and narrow no interval much.
+MOST_REAL = 5000
 
 
 def judge(
@@ -41,6 +45,9 @@ def judge(
         note = f"no scores: they need {MIN_ROWS} real, held-out and released texts each"
         return _noted(result, note)
     session.tell("scores", 0, 1)
+    if len(real) > MOST_REAL:
+        rows = session.streams.get("scores").choice(len(real), size=MOST_REAL, replace=False)
+        real = list(take(real, sorted(rows.tolist())))
     labels = _comparable(result, real)
     samples = {
         "real": _private_sample(session, real, labels),
@@ -84,7 +91,7 @@ def _private_sample(session: Session, records: Sequence[PrivateRecord], labels: 
     return TextSample(
         texts=tuple(record.text for record in records),
         labels={name: tuple(record.labels.get(name, "") for record in records) for name in labels},
-        vectors=session.embed_records(records),
+        vectors=session.embed_records(records).read(),
         embedder=session.models.embedder.name,
     )
 

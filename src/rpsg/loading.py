@@ -155,6 +155,19 @@ def load_writer(config: RunConfig, store: CallStore, on_progress: OnProgress, na
     return loader.keep(loader.load(name), "write")
 
 
+def load_embedder(config: RunConfig) -> Embedder:
+    """Loads the embedder alone.
+
+    Raises:
+        ModelUnavailable: its files are not there.
+        PrivateDataError: it is remote.
+    """
+    serving = Serving(endpoints=config.endpoints, calling=config.calling, remote_content=FREE)
+    embedder = registry.embedder(config.models.embed, serving=serving, device=config.generation.device)
+    require_local(embedder.name, embedder.trust, task="embedding")
+    return embedder
+
+
 @dataclass(slots=True)
 class _Loader:
     config: RunConfig

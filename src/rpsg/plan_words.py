@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 from rpsg.config import RunConfig
 from rpsg.data import sample_path
@@ -11,7 +11,7 @@ from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
 from rpsg.privacy.accounting import compose, round_up
 from rpsg.privacy.mechanisms import GaussianSum, ThresholdedKeys
 from rpsg.rng import Streams
-from rpsg.stages.keys import choose_words, group_by_unit
+from rpsg.stages.keys import WordChoice
 from rpsg.types import PrivateCorpus
 
 
@@ -80,27 +80,27 @@ def _word_shares(plan: KeysPlan, config: RunConfig) -> tuple[dict[str, float], s
         return plan.material.phrases, "the public texts"
     name = "pubmed_train.jsonl" if config.write.prompt == "abstracts" else "posts_train.jsonl"
     texts = [json.loads(row)["text"] for row in sample_path(name).read_text(encoding="utf-8").splitlines()]
-    salt = Streams(config.seed)
-    counts = Counter(word for text in texts for word in choose_words([text], config.keys.max_phrases, salt))
+    choose = WordChoice(config.keys.max_phrases, Streams(config.seed))
+    counts = Counter(word for text in texts for word in choose([text]))
     return {word: count / len(texts) for word, count in counts.items()}, f"the sample {name}"
 
 
 def describe_capping(config: RunConfig, corpus: PrivateCorpus) -> str:
     """Says what counting several records of one person as one does to these data; for the operator only."""
-    units = group_by_unit(corpus.records)
-    salt, most = Streams(config.seed), config.keys.max_phrases
-    words = [
-        (
-            sum(len(choose_words([record.text], most, salt)) for record in own),
-            len(choose_words([record.text for record in own], most, salt)),
-        )
-        for own in units.values()
-    ]
-    counted, all_words = sum(kept for _, kept in words), sum(total for total, _ in words)
-    sizes = sorted(len(own) for own in units.values())
+    choose = WordChoice(config.keys.max_phrases, Streams(config.seed))
+    words: defaultdict[str, set[str]] = defaultdict(set)
+    sizes: Counter[str] = Counter()
+    all_words = 0
+    for record in corpus.records:
+        own = choose([record.text])
+        sizes[record.unit_id] += 1
+        all_words += len(own)
+        # A word among the first of all of a unit's texts is among the first of the text that it is in.
+        words[record.unit_id] = set(choose.first({*words[record.unit_id], *own}))
+    counted = sum(len(kept) for kept in words.values())
     lost = 1 - counted / all_words if all_words else 0.0
     return (
-        f"{len(corpus)} records of {len(units)} people, at most {sizes[-1]} of one: a person counts once in "
-        f"every histogram and vote, so {lost:.0%} of the words that the records would add one by one are not "
-        "counted. This line was read from your data: it is for you, and is not released"
+        f"{len(corpus)} records of {len(sizes)} people, at most {max(sizes.values())} of one: a person "
+        f"counts once in every histogram and vote, so {lost:.0%} of the words that the records would add one "
+        "by one are not counted. This line was read from your data: it is for you, and is not released"
     )

@@ -1,7 +1,7 @@
 """The run folder: every file name on disk, atomic writes, done marks.
 
     <run>/  manifest.json  done/<step>
-            private/   (0700) config.yaml ledger.sqlite calls.sqlite progress.json rejected.jsonl ...
+            private/   (0700) config.yaml ledger.sqlite calls.sqlite embeddings/ progress.json ...
             release/   synthetic.jsonl  privacy_card.json  privacy_card.md  README.md
 
 Only `release/` is meant to leave the machine. A file appears under its name when it is complete.
@@ -37,6 +37,7 @@ class RunDir:
         self.release = root / "release"
         self.ledger = self.private / "ledger.sqlite"
         self.calls = self.private / "calls.sqlite"
+        self.embeddings = self.private / "embeddings"
         self.config = self.private / "config.yaml"
         self.model = self.private / "model"
         self.manifest = root / "manifest.json"
@@ -159,6 +160,40 @@ class RunDir:
                 f"{self.root} was made from data with planted canaries, for an audit: its texts may repeat "
                 "made-up records. Publish a second run, of the data without canaries: rpsg run"
             )
+
+    # --- shards --------------------------------------------------------------------------------
+
+    def shard(self, name: str) -> Path:
+        """Returns the folder of a shard."""
+        return self.private / "shards" / name
+
+    def shard_names(self) -> list[str]:
+        """Names the shards that were begun."""
+        return sorted(path.name for path in (self.private / "shards").glob("*") if path.is_dir())
+
+    def is_shard_done(self, name: str) -> bool:
+        """Tells whether a shard is complete."""
+        return (self.shard(name) / "done").exists()
+
+    def mark_shard(self, name: str) -> None:
+        """Notes that a shard is complete."""
+        (self.shard(name) / "done").touch(mode=0o600)
+
+    @contextmanager
+    def working_on_shard(self, name: str) -> Iterator[None]:
+        """Keeps other processes off a shard meanwhile; other shards are worked on at the same time.
+
+        Raises:
+            RunDirError: another process is working on it.
+        """
+        path = self.shard(name)
+        for folder in (path.parent, path):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        with (path / "shard.lock").open("a") as file:
+            (path / "shard.lock").chmod(0o600)
+            if not _take(file):
+                raise RunDirError(f"another process is working on shard {name} of {self.root}")
+            yield
 
     # --- who works on it -----------------------------------------------------------------------
 

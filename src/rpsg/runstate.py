@@ -154,7 +154,9 @@ def _count(value: object) -> int:
 
 
 def purge(folder: Path) -> int:
-    """Removes a run's stored model calls; returns the bytes freed. The ledger and the release stay.
+    """Removes a run's stored model calls and embeddings; returns the bytes freed.
+
+    The ledger and the release stay.
 
     Raises:
         RunDirError: there is no run, a process is working on it, or it is not finished: the calls are what
@@ -167,7 +169,8 @@ def purge(folder: Path) -> int:
                 f"{folder} is not finished, and its stored calls are what it would go on from: finish it "
                 f"with: rpsg resume {folder}, or remove the whole folder"
             )
-        files = [path for path in run.private.glob(f"{run.calls.name}*") if path.is_file()]
+        kept = (f"{run.calls.name}*", f"{run.embeddings.name}/*", "shards/*/embeddings/*")
+        files = [path for pattern in kept for path in run.private.glob(pattern) if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         run.mark("purged")
         for path in files:

@@ -18,10 +18,12 @@ from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
-from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.types import Embedder, FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
 PROGRESS_SECONDS = 1.0
+_JUDGED_AT_ONCE = 1024
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -35,9 +37,9 @@ class Session:
     streams: Streams
     load_writer: Callable[[str], StagedTextModel]
     on_progress: OnProgress
+    vectors: VectorStore
     counts: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
-    vectors: dict[str, FloatArray] = field(default_factory=dict)
     tones: dict[str, str] = field(default_factory=dict)
     details: dict[str, frozenset[str]] = field(default_factory=dict)
     n_outside: int | None = None
@@ -54,14 +56,20 @@ class Session:
         if done >= total:
             self.folder.mark(stage.replace(" ", "-"))
 
-    def embed_records(self, records: Sequence[PrivateRecord]) -> FloatArray:
-        """Returns the records' unit vectors, shape (n, d); each record is embedded once a run."""
-        new = [record for record in records if record.record_id not in self.vectors]
-        found = self._embed_private([record.text for record in new])
-        self.vectors.update({record.record_id: row for record, row in zip(new, found, strict=True)})
-        if not records:
-            return self.models.embedder.embed([])
-        return np.stack([self.vectors[record.record_id] for record in records])
+    def embed_records(self, records: Sequence[PrivateRecord]) -> StoredVectors:
+        """Returns the records' unit vectors, one row a record; each text is embedded once a run."""
+        return self.vectors.embed(
+            (record.text for record in records),
+            self._embed_private,
+            on_block=lambda done: self.on_progress(
+                Progress(stage="embed private texts", done=done, total=len(records))
+            ),
+        )
+
+    def vectors_of(self, records: Sequence[PrivateRecord]) -> dict[str, FloatArray]:
+        """Returns record id to unit vector, in memory: for as many records as seed a run."""
+        vectors = self.embed_records(records).read()
+        return {record.record_id: row for record, row in zip(records, vectors, strict=True)}
 
     def _embed_private(self, texts: Sequence[str]) -> FloatArray:
         embed = self.models.embedder.embed
@@ -69,7 +77,7 @@ class Session:
             return embed(texts)
         # In a batch, a text's last bits depend on the others: padding, and how products are summed.
         # Sensitivity is proved for vectors that are a function of one record.
-        return np.concatenate([embed([text]) for text in texts]) if texts else embed([])
+        return embed_singly(self.models.embedder, texts)
 
     def find_details(self, records: Sequence[PrivateRecord]) -> dict[str, frozenset[str]]:
         """Returns the personal details in each record's text; none without a detector."""
@@ -87,11 +95,18 @@ class Session:
         if model is None:
             return {}
         require_local(model.name, model.trust, task="sentiment")
-        judged = model.classify([record.text for record in records])
-        self.tones.update(
-            {record.record_id: found.label for record, found in zip(records, judged, strict=True)}
-        )
+        for start in range(0, len(records), _JUDGED_AT_ONCE):
+            part = list(records[start : start + _JUDGED_AT_ONCE])
+            judged = model.classify([record.text for record in part])
+            self.tones.update(
+                {record.record_id: found.label for record, found in zip(part, judged, strict=True)}
+            )
         return self.tones
+
+
+def embed_singly(embedder: Embedder, texts: Sequence[str]) -> FloatArray:
+    """Embeds each text by itself: its vector is a function of the text alone, to the last bit."""
+    return np.concatenate([embedder.embed([text]) for text in texts]) if texts else embedder.embed([])
 
 
 @contextmanager
@@ -117,6 +132,10 @@ def open_session(
         told = partial(_count, counts, noted)
         models = load_models(config, store, told)
         open_files.enter_context(closing(models))
+        vectors = VectorStore(folder.embeddings, model=models.embedder.name)
+        for name in folder.shard_names():
+            if folder.is_shard_done(name):
+                vectors.adopt(folder.shard(name) / "embeddings")
         yield Session(
             config=config,
             folder=folder,
@@ -125,6 +144,7 @@ def open_session(
             streams=Streams(config.seed),
             load_writer=partial(load_writer, config, store, told),
             on_progress=noted,
+            vectors=vectors,
             counts=counts,
         )
 

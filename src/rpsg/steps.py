@@ -64,7 +64,7 @@ def choose(session: Session, seeds: Sequence[PrivateRecord], *, label: str) -> d
     scores = utilities(
         usable,
         summaries.candidates,
-        vectors={**session.vectors, **summaries.embeddings},
+        vectors={**session.vectors_of(usable), **summaries.embeddings},
         cosine_range=models.embedder.cosine_range,
         tones=tones,
         sentiment=models.sentiment,
@@ -84,16 +84,14 @@ def summarise(session: Session, seeds: Sequence[PrivateRecord], streams: Streams
     """Writes the summaries of each seed: step 2."""
     config, models = session.config, session.models
     assert models.summariser is not None
-    session.embed_records(seeds)
+    vectors = session.vectors_of(seeds)
     tones, details = session.judge_tones(seeds), session.find_details(seeds)
     ids = [record.record_id for record in seeds]
     summaries = abstract(
         seeds,
         summariser=models.summariser,
         embedder=models.embedder,
-        notes={
-            i: PrivateNotes(vector=session.vectors[i], tone=tones.get(i, ""), details=details[i]) for i in ids
-        },
+        notes={i: PrivateNotes(vector=vectors[i], tone=tones.get(i, ""), details=details[i]) for i in ids},
         languages=config.models.languages,
         config=config.abstract,
         streams=streams,
@@ -250,7 +248,7 @@ def prepare_refinery(
         runs=WordRuns.build(texts, config.refine.copied_run),
         details=details,
         seeds=session.embed_records(pool.records),
-        calibration=session.embed_records(calibration.records)
+        calibration=session.embed_records(calibration.records).read()
         if len(calibration)
         else np.empty((0, 1), "f4"),
         seed_nll=dict(zip((record.record_id for record in pool.records), nll[:n].tolist(), strict=True)),

@@ -52,7 +52,7 @@ class PrivateCorpus:
     """The private data set as read.
 
     Attributes:
-        records: the usable rows, in input order.
+        records: the usable rows, in input order: a tuple, or what reads them from their files.
         label_columns: names of the label columns, in order.
         has_units: whether a unit column was named; without one every row is its own unit.
         skipped: reason to number of rows left out.
@@ -62,13 +62,16 @@ class PrivateCorpus:
         DataError: two records have the same id.
     """
 
-    records: tuple[PrivateRecord, ...]
+    records: Sequence[PrivateRecord]
     label_columns: tuple[str, ...] = ()
     has_units: bool = False
     skipped: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Others, such as records that stay in their files, were checked when they were read.
+        if not isinstance(self.records, tuple):
+            return
         if len({record.record_id for record in self.records}) < len(self.records):
             raise DataError("two records have the same id; every record needs one of its own")
 
@@ -77,6 +80,15 @@ class PrivateCorpus:
 
     def __repr__(self) -> str:
         return f"PrivateCorpus(<{len(self.records)} records>)"
+
+
+class VectorRows(Protocol):
+    """Unit vectors, one row a text, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> FloatArray:
+        """Reads some rows, in any order; shape (len(rows), d)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -83,9 +83,9 @@ def write_rows(table: "pa.Table", path: Path) -> None:
         raise RunDirError(f"cannot write {path}: {reason}; nothing was left behind") from None
 
 
-def guard_formula(value: str | None) -> str | None:
+def guard_formula(value: object) -> object:
     """Puts an apostrophe before what a spreadsheet program would take for a formula."""
-    if value is None or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
         return value
     return f"'{value}"
 

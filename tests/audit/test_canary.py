@@ -16,11 +16,12 @@ from rpsg.audit.canary_texts import TextMaker
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, DataError, RunDirError
 from rpsg.privacy.state import private_folder
-from rpsg.readers import read_columns
+from rpsg.readers import read_chunks
+from rpsg.row_files import Wanted
 from rpsg.text import words_of
 from rpsg.types import PrivateCorpus
 
-PROSE = [str(text) for text in read_columns(sample_path("posts_train.jsonl"), lambda _: ["text"])["text"]]
+PROSE = [record.text for record in read_corpus(sample_path("posts_train.jsonl")).records]
 Make = Callable[..., Planting]
 
 
@@ -111,8 +112,8 @@ def test_the_planted_file_keeps_rows_columns_and_kinds_of_id(make: Make, suffix:
         f"planted.{suffix}", roles=Roles(labels=("topic",), unit="who"), repetitions=(1, 4), n_canaries=28
     )
     secrets = put(planting)
-    columns = read_columns(planting.output, lambda names: names)
-    assert list(columns) == ["id", "text", "topic", "who"]
+    (chunk,) = read_chunks(planting.output, Wanted(required=("id", "text", "topic", "who")))
+    columns = chunk.columns
     assert {int(str(value)) for value in columns["id"]} >= set(range(700))
     own = [text for text in columns["text"] if "apples" in str(text)]
     assert own == [f"my own words number {i} about apples" for i in range(700)]

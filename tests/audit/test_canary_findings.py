@@ -17,7 +17,6 @@ from rpsg.audit.lower_bounds import one_run_epsilon, power_table
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import DataError
 from rpsg.llm.fake import HashEmbedder
-from rpsg.readers import read_columns
 
 DELTA = 1e-5
 CLAIM = Claim(delta=DELTA, epsilon={1: 4.0, 4: 9.0})
@@ -25,7 +24,7 @@ N = 200
 
 
 def sample(name: str) -> list[str]:
-    return [str(text) for text in read_columns(sample_path(name), lambda _: ["text"])["text"]]
+    return [record.text for record in read_corpus(sample_path(name)).records]
 
 
 PROSE, UNSEEN = sample("posts_train.jsonl"), sample("posts_test.jsonl")

@@ -15,6 +15,7 @@ from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
 from rpsg.rundir import RunDir
 from rpsg.types import Candidate, PrivateVariant, SyntheticText
 
+RANK = "geometric mean of the ranks of the texts' seeds"
 TOP_1 = "share of texts linked to their seed, top 1"
 
 
@@ -42,8 +43,11 @@ def linked(abstracts: list[str]) -> tuple[Game, dict[int, int]]:
 def test_texts_with_a_tenth_of_their_seeds_words_are_linked(linked: tuple[Game, dict[int, int]]) -> None:
     game, pairs = linked
     findings = linkage(game, pairs, generator="all-minilm-l6-v2", embedders=[HashEmbedder()])
+    ranks = of(findings, "linkage_tfidf", RANK)
+    assert ranks.decides and ranks.p_value == 1 / 10_000
+    assert 1 <= ranks.low <= ranks.value <= ranks.high < 10 < 50 < ranks.control  # type: ignore[operator]
     by_words = of(findings, "linkage_tfidf")
-    assert by_words.decides and by_words.p_value == 1 / 10_000
+    assert not by_words.decides and by_words.p_value == 1 / 10_000
     assert by_words.value > 0.5 and by_words.control == 1 / 600  # type: ignore[operator]
     for attack in ("linkage_lsa", "linkage_hash"):
         found = of(findings, attack)
@@ -56,16 +60,31 @@ def test_seeds_dealt_at_random_are_not_linked(linked: tuple[Game, dict[int, int]
     game, pairs = linked
     # Every text is most like some member: only whose it is, is wrong.
     shifted = {i: (j + 1) % 100 for i, j in pairs.items()}
-    found = of(linkage(game, shifted, generator=""), "linkage_tfidf")
+    findings = linkage(game, shifted, generator="")
+    assert of(findings, "linkage_tfidf", RANK).p_value > 0.05  # type: ignore[operator]
+    found = of(findings, "linkage_tfidf")
     assert found.value < 0.03 and found.p_value > 0.05  # type: ignore[operator]
 
 
 def test_a_release_made_without_the_data_is_not_linked(null_game: Game) -> None:
     findings = linkage(null_game, {i: i for i in range(150)}, generator="")
     for attack in ("linkage_tfidf", "linkage_lsa"):
-        assert of(findings, attack).p_value > 0.05  # type: ignore[operator]
+        for statistic in (RANK, TOP_1):
+            assert of(findings, attack, statistic).p_value > 0.02  # type: ignore[operator]
         nearest = of(findings, attack, "share of texts whose nearest unit is a member")
         assert nearest.p_value > 0.02  # type: ignore[operator]
+
+
+def test_p_values_of_pairs_that_mean_nothing_are_not_too_small(abstracts: list[str]) -> None:
+    rng = np.random.default_rng(4)
+    game = Game(
+        members=tuple(abstracts[:40]), nonmembers=tuple(abstracts[40:80]), synthetic=tuple(abstracts[80:120])
+    )
+    small = 0
+    for _ in range(8):
+        pairs = dict(enumerate(rng.permutation(40).tolist()))
+        small += of(linkage(game, pairs, generator=""), "linkage_tfidf", RANK).p_value <= 0.05  # type: ignore[operator]
+    assert small <= 2
 
 
 def test_ties_never_help() -> None:

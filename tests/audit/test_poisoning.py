@@ -14,10 +14,9 @@ from rpsg.audit.finding import Finding
 from rpsg.audit.poisoning import craft_poisons, poisoning_findings, split_known
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError
-from rpsg.readers import read_columns
 
-PROSE = [str(text) for text in read_columns(sample_path("posts_train.jsonl"), lambda _: ["text"])["text"]]
-UNSEEN = [str(text) for text in read_columns(sample_path("posts_test.jsonl"), lambda _: ["text"])["text"]]
+PROSE = [record.text for record in read_corpus(sample_path("posts_train.jsonl")).records]
+UNSEEN = [record.text for record in read_corpus(sample_path("posts_test.jsonl")).records]
 
 
 def planting(folder: Path, n_poisons: int, *, unit: str | None = None) -> Planting:

@@ -259,7 +259,7 @@ def stage_functions() -> list[str]:
 # Called by a run only when seeds have run out.
 NOT_REACHED = {"rpsg.pipeline._unserved"}
 PARTS = [
-    "rpsg.data.read_columns", "rpsg.pipeline.detect_languages", "rpsg.session.load_models",
+    "rpsg.data.read_chunks", "rpsg.pipeline.detect_languages", "rpsg.session.load_models",
     "rpsg.llm.fake.FakeTextModel.complete", "rpsg.llm.fake.HashEmbedder.embed",
     "rpsg.llm.sentiment.VaderSentiment.classify", "rpsg.llm.prompting.PromptedSummariser.summarise",
     "rpsg.llm.pii.PresidioDetector.find", "rpsg.llm.surrogate.Surrogate.train",

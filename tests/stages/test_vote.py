@@ -1,7 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from rpsg.privacy.mechanisms import GRID_STEPS, GaussianSum
+from rpsg.stages import vote
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, nearest, survivors
 
 
@@ -77,12 +80,42 @@ def test_one_record_moves_the_counts_by_at_most_one() -> None:
 def test_a_vote_does_not_depend_on_how_many_others_vote(n: int) -> None:
     # Sums of products in floating point round differently with the shape of the matrix; near ties show it.
     rng = np.random.default_rng(n)
-    vectors, pairs = unit(rng, n, 256), unit(rng, 10, 256)
-    candidates = np.repeat(pairs, 2, axis=0) + rng.normal(size=(20, 256)).astype(np.float32) * 3e-9
+    vectors, candidates = unit(rng, n, 256), near_ties(rng, 10)
     together = nearest(vectors, candidates)
     alone = np.concatenate([nearest(vectors[i : i + 1], candidates) for i in range(n)])
     fewer = nearest(vectors[:-1], candidates)
     assert (together == alone).all() and (together[:-1] == fewer).all()
+
+
+def near_ties(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Pairs of candidates that differ by a step of the grid in four places."""
+    pairs = np.repeat(unit(rng, n, 256), 2, axis=0)
+    for second in pairs[1::2]:
+        second[rng.choice(256, size=4, replace=False)] += np.float32(2.0**-15)
+    return pairs
+
+
+def test_near_ties_and_equal_candidates_are_told_apart_without_rounding() -> None:
+    rng = np.random.default_rng(3)
+    vectors, candidates = unit(rng, 3000, 256), near_ties(rng, 50)
+    candidates = np.concatenate([candidates, candidates[::-1]])
+    whole = [np.rint(table.astype(np.float64) * 2**15).astype(np.int64) for table in (vectors, candidates)]
+    # numpy takes the first of several largest.
+    assert np.array_equal(nearest(vectors, candidates), np.argmax(whole[0] @ whole[1].T, axis=1))
+
+
+def test_memory_of_a_vote_does_not_grow_with_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    monkeypatch.setattr(vote, "BLOCK", 64)
+    candidates, peaks = unit(rng, 400, 16), []
+    for n in (2_000, 20_000):
+        vectors = unit(rng, n, 16)
+        tracemalloc.start()
+        nearest(vectors, candidates)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Each record more costs its place in the list of records and its vote.
+    assert peaks[1] - peaks[0] < 24 * 18_000
 
 
 def test_survivors_rank_within_classes() -> None:

@@ -14,9 +14,11 @@ from rpsg.audit.canary import Canary, Kind, Secrets, check_plan, to_json
 from rpsg.audit.canary_mark import is_planted, make_mark, mark_path, remember
 from rpsg.audit.canary_texts import STYLES, TextMaker
 from rpsg.audit.poisoning import check_poisons, craft_poisons
-from rpsg.data import DEFAULT_ID_COLUMN, read_corpus
+from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
-from rpsg.readers import Columns, read_columns
+from rpsg.readers import read_chunks
+from rpsg.reading import DEFAULT_ID_COLUMN
+from rpsg.row_files import Columns, Wanted
 from rpsg.text import words_of
 from rpsg.types import PrivateCorpus
 from rpsg.writers import write_rows
@@ -124,7 +126,7 @@ def plant(
     """
     chance = chance or secrets.SystemRandom()
     found = _make(planting, corpus, public, chance)
-    columns = read_columns(planting.source, lambda names: names)
+    columns = _read_columns(planting)
     rows = _insert(columns, found, planting.roles, corpus, chance)
     mark = make_mark([*(c.text for c in found.canaries), *(p.text for p in found.poisons)])
     written: list[Path] = []
@@ -180,6 +182,18 @@ def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance
 
 
 # --- rows -----------------------------------------------------------------------------------------
+
+
+def _read_columns(planting: Planting) -> Columns:
+    """Reads the columns that a run reads; others would be blank in every canary, and tell which these are."""
+    roles = planting.roles
+    named = (roles.text, *roles.labels, roles.unit, roles.id)
+    required = tuple(dict.fromkeys(name for name in named if name is not None))
+    columns: Columns = {}
+    for chunk in read_chunks(planting.source, Wanted(required=required, optional=(DEFAULT_ID_COLUMN,))):
+        for name, values in chunk.columns.items():
+            columns.setdefault(name, []).extend(values)
+    return {name: values for name, values in columns.items() if name in required or any(values)}
 
 
 def _insert(

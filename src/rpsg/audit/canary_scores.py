@@ -79,7 +79,7 @@ def longest_runs(texts: Sequence[str], synthetic: Sequence[str]) -> FloatVector:
     """Returns the length in words of the longest run that a text shares with a released one."""
     runs = WordRuns.build(texts, synthetic)
     ours, longest = runs.group == 0, np.zeros(len(texts))
-    np.maximum.at(longest, runs.text[ours], runs.longest_in(1)[ours])
+    np.maximum.at(longest, runs.text[ours], runs.longest_in(1, of=ours)[ours])
     return longest
 
 

@@ -87,7 +87,7 @@ def longest_shared_runs(game: Game) -> IntArray:
         Shape (n_synthetic,).
     """
     known = KnownRuns.of(game)
-    return _longest_per_text(known, known.runs.longest_in(MEMBERS))
+    return _longest_per_text(known, MEMBERS)
 
 
 def _own_runs(known: KnownRuns) -> Finding:
@@ -133,9 +133,7 @@ def _of_members(known: KnownRuns, owners: IntArray) -> BoolArray:
 
 
 def _longest(known: KnownRuns) -> Finding:
-    members, nonmembers = (
-        _longest_per_text(known, known.runs.longest_in(group)) for group in (MEMBERS, NONMEMBERS)
-    )
+    members, nonmembers = (_longest_per_text(known, group) for group in (MEMBERS, NONMEMBERS))
     found = len(members) > 0
     return Finding(
         family="copying",
@@ -154,8 +152,9 @@ def _longest(known: KnownRuns) -> Finding:
     )
 
 
-def _longest_per_text(known: KnownRuns, longest: IntArray) -> IntArray:
+def _longest_per_text(known: KnownRuns, group: int) -> IntArray:
     released = known.runs.group == SYNTHETIC
+    longest = known.runs.longest_in(group, of=released)
     first = known.n_known
     best = np.zeros(known.runs.n_texts - first, dtype=np.int64)
     np.maximum.at(best, known.runs.text[released] - first, longest[released])

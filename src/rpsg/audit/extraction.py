@@ -14,7 +14,7 @@ from rpsg.audit.details import Detail
 from rpsg.audit.estimators import clopper_pearson
 from rpsg.audit.events import EventCounts
 from rpsg.audit.finding import Finding, Game
-from rpsg.audit.own import SYNTHETIC, KnownRuns
+from rpsg.audit.own import PUBLIC, SYNTHETIC, KnownRuns
 from rpsg.audit.private_details import DetailFinder, PrivateDetails
 
 # A text is extracted if so much of it stands in runs of so many words that the release shares.
@@ -82,7 +82,7 @@ def _details(game: Game, details: PrivateDetails, suffix: str) -> tuple[Finding,
 
 def _texts(game: Game, suffix: str) -> Finding:
     known = KnownRuns.of(game)
-    shared = known.runs.longest_in(SYNTHETIC)
+    shared = known.runs.longest_in(SYNTHETIC, of=known.runs.group < PUBLIC)
     size = len(shared)
     # A word is covered if a run that began no more than its length before it reaches over it.
     reach = np.where(shared >= RUN, np.arange(size) + shared, 0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rpsg.audit.events import BoolArray, IntArray, Units
 from rpsg.audit.finding import Game
-from rpsg.audit.wordruns import WordRuns
+from rpsg.audit.wordruns import WordRuns, in_group
 
 MEMBERS, NONMEMBERS, PUBLIC, SYNTHETIC = range(4)
 
@@ -55,22 +55,14 @@ class KnownRuns:
             nobody's own. Shape (n_words,).
         """
         named, group = self.runs.name(length), self.runs.group
-        owners = np.full(len(named), -1, dtype=np.int64)
-        exists = named >= 0
-        released = np.unique(named[exists & (group == SYNTHETIC)])
-        candidates = np.setdiff1d(released, named[group == PUBLIC], assume_unique=False)
-        found = np.flatnonzero(exists & np.isin(named, candidates))
-        numbers = np.searchsorted(candidates, named[found])
-        known = group[found] < PUBLIC
-        unit = self.units.all[self.runs.text[found[known]]]
-        pairs = np.unique(numbers[known] * (len(self.units.all) + 1) + unit)
-        name, unit = np.divmod(pairs, len(self.units.all) + 1)
-        one_unit = np.bincount(name, minlength=len(candidates)) == 1
-        owner_of = np.full(len(candidates), -1, dtype=np.int64)
-        owner_of[name] = unit
-        owner_of[~one_unit] = -1
-        owners[found] = owner_of[numbers]
-        return owners
+        asked = in_group(named, group, SYNTHETIC) & ~in_group(named, group, PUBLIC)
+        found = np.flatnonzero(asked & (group < PUBLIC))
+        run, unit = named[found], self.units.all[self.runs.text[found]]
+        owner_of = np.full(len(named) + 1, -1, dtype=np.int64)
+        # Of several units one is noted; whoever finds another there has it in common.
+        owner_of[run] = unit
+        owner_of[run[owner_of[run] != unit]] = -1
+        return np.where(asked, owner_of[named], -1)
 
     def texts_with(self, marked: BoolArray) -> BoolArray:
         """Tells which member and non-member texts have a marked word, members first.

@@ -10,7 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -52,47 +52,62 @@ class WordRuns:
         Args:
             groups: texts; every group has a number, from 0.
         """
-        tokenised = [normalised_words(text) for group in groups for text in group]
-        lengths = np.fromiter(map(len, tokenised), dtype=np.int64, count=len(tokenised))
         vocabulary: defaultdict[str, int] = defaultdict(count().__next__)
-        numbers = map(vocabulary.__getitem__, chain.from_iterable(tokenised))
-        words = np.fromiter(numbers, dtype=np.int64, count=int(lengths.sum()))
+        texts = [
+            np.fromiter(map(vocabulary.__getitem__, normalised_words(text)), dtype=np.int64)
+            for group in groups
+            for text in group
+        ]
+        words = np.concatenate([*texts, np.empty(0, dtype=np.int64)])
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         sizes = [len(group) for group in groups]
         ends = np.repeat(np.cumsum(lengths), lengths)
         left = ends - np.arange(len(words))
         return cls(
             group=np.repeat(np.repeat(np.arange(len(groups)), sizes), lengths),
-            text=np.repeat(np.arange(len(tokenised)), lengths),
+            text=np.repeat(np.arange(len(texts)), lengths),
             left=left,
-            n_texts=len(tokenised),
+            n_texts=len(texts),
             names=tuple(_name_runs(words, left, int(lengths.max(initial=1)))),
         )
 
     def name(self, length: int) -> IntArray:
         """Returns a number for the run of `length` words that starts at each word, -1 where none does.
 
-        Two runs are equal exactly if their numbers are.
+        Two runs are equal exactly if their numbers are. A number is below the number of words.
         """
         named = np.full(len(self.left), -1, dtype=np.int64)
-        starts = np.flatnonzero(self.left >= length)
-        if not len(starts):
+        whole = self.left >= length
+        if not whole.any():
             return named
         power = length.bit_length() - 1
-        first = self.names[power][starts]
-        second = self.names[power][starts + length - (1 << power)]
-        named[starts] = first * (len(self.left) + 1) + second
+        names, shift = self.names[power], length - (1 << power)
+        if shift:
+            # The run is two overlapping ones that have names.
+            shared = np.flatnonzero((np.bincount(names)[names] > 1) & whole)
+            names = _refine(names, shared, names[shared + shift])[0]
+        named[whole] = names[whole]
         return named
 
-    def longest_in(self, group: int) -> IntArray:
-        """Returns how many words from each word on occur somewhere in a group, shape (n_words,)."""
+    def longest_in(self, group: int, *, of: BoolArray | None = None) -> IntArray:
+        """Returns how many words from each word on occur somewhere in a group.
+
+        Args:
+            group: its number.
+            of: which words are asked for, shape (n_words,); the others get 0. All without it.
+
+        Returns:
+            Shape (n_words,).
+        """
         size = len(self.left)
         order = self._sorted()
         inside = self.group[order] == group
+        asked = np.ones(size, dtype=bool) if of is None else of[order]
         places = np.arange(size)
         before = np.maximum.accumulate(np.where(inside, places, -1))
         after = np.minimum.accumulate(np.where(inside, places, size)[::-1])[::-1]
         longest = np.zeros(size, dtype=np.int64)
-        for neighbour, exists in ((before, before >= 0), (after, after < size)):
+        for neighbour, exists in ((before, asked & (before >= 0)), (after, asked & (after < size))):
             here = order[exists]
             longest[here] = np.maximum(longest[here], self._common(here, order[neighbour[exists]]))
         return longest
@@ -109,10 +124,18 @@ class WordRuns:
         return order
 
     def _common(self, one: IntArray, other: IntArray) -> IntArray:
-        common = np.zeros(len(one), dtype=np.int64)
+        """Returns how many words two places have in common, for many pairs at once."""
+        # Most have few: go up while the names are equal, then down from there.
+        level = np.zeros(len(one), dtype=np.int64)
+        alive = np.arange(len(one))
         limit = np.minimum(self.left[one], self.left[other])
+        for power, names in enumerate(self.names):
+            alive = alive[limit[alive] >= 1 << power]
+            alive = alive[names[one[alive]] == names[other[alive]]]
+            level[alive] = power + 1
+        common = np.where(level > 0, 1 << np.maximum(level - 1, 0), 0)
         for power in range(len(self.names) - 1, -1, -1):
-            fits = np.flatnonzero(common + (1 << power) <= limit)
+            fits = np.flatnonzero((level > power + 1) & (common + (1 << power) <= limit))
             names = self.names[power]
             equal = names[one[fits] + common[fits]] == names[other[fits] + common[fits]]
             common[fits[equal]] += 1 << power
@@ -122,9 +145,9 @@ class WordRuns:
 def _name_runs(words: IntArray, left: IntArray, longest: int) -> list[IntArray]:
     # The name of a run is how many places come before the first of its equals in the order of runs. So the
     # names of runs without an equal hold for longer runs too: only the others are sorted again.
-    _, number, counts = np.unique(words, return_inverse=True, return_counts=True)
-    names = [(np.cumsum(counts) - counts)[number].astype(np.int64)]
-    shared = np.flatnonzero(counts[number] > 1)
+    counts = np.bincount(words)
+    names = [(np.cumsum(counts) - counts)[words]]
+    shared = np.flatnonzero(counts[words] > 1)
     step = 1
     while step < longest:
         doubled, shared = _double(names[-1], shared, left, step)
@@ -139,7 +162,12 @@ def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tup
     # What follows the end of a text is numbered by the place of that end: it equals nothing else.
     ends = size + shared + left[shared]
     second = np.where(left[shared] > step, names[np.minimum(shared + step, size - 1)], ends)
-    keys = names[shared] * (2 * size + 2) + second
+    return _refine(names, shared, second)
+
+
+def _refine(names: IntArray, shared: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
+    """Tells runs of equal names apart by a second name; returns new names and the places still equal."""
+    keys = names[shared] * (2 * len(names) + 2) + second
     order = np.argsort(keys)
     keys, places = keys[order], shared[order]
     is_new = np.diff(keys, prepend=-1) != 0
@@ -147,10 +175,10 @@ def _double(names: IntArray, shared: IntArray, left: IntArray, step: int) -> tup
     rows = np.arange(len(keys))
     first_of_run = np.maximum.accumulate(np.where(is_new, rows, 0))
     first_of_half = np.maximum.accumulate(np.where(is_new_first, rows, 0))
-    doubled = names.copy()
-    doubled[places] += first_of_run - first_of_half
+    refined = names.copy()
+    refined[places] += first_of_run - first_of_half
     sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
-    return doubled, places[np.repeat(sizes, sizes) > 1]
+    return refined, places[np.repeat(sizes, sizes) > 1]
 
 
 def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:
@@ -161,6 +189,8 @@ def in_group(named: IntArray, group: IntArray, number: int) -> BoolArray:
         group: `WordRuns.group`.
         number: of the group.
     """
-    known = np.unique(named[group == number])
-    found: BoolArray = np.isin(named, known) & (named >= 0)
-    return found
+    # The last place stands for "no run", which is numbered -1.
+    occurs = np.zeros(len(named) + 1, dtype=bool)
+    occurs[named[group == number]] = True
+    occurs[-1] = False
+    return occurs[named]

@@ -48,7 +48,7 @@ def purge(
         bool, typer.Option("--private", help="Remove all of private/, the ledger too.")
     ] = False,
 ) -> None:
-    """Remove a finished run's stored model calls, or all that it knows of private texts."""
+    """Remove a finished run's stored model calls and embeddings, or all that it knows of private texts."""
     from rpsg.runstate import purge as remove
     from rpsg.runstate import purge_private
 
@@ -61,6 +61,6 @@ def purge(
         return
     size = remove(folder)
     typer.echo(
-        f"Removed the stored model calls of {folder} ({size / 1e6:.1f} MB). Its release and its ledger stay; "
-        "the rest of private/ still describes private texts."
+        f"Removed the stored model calls and embeddings of {folder} ({size / 1e6:.1f} MB). Its release and "
+        "its ledger stay; the rest of private/ still describes private texts."
     )

@@ -36,9 +36,18 @@ from rpsg.privacy.training import Training
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.session import Session, open_session
-from rpsg.stages.keys import OTHER, group_by_unit
+from rpsg.stages.keys import OTHER
 from rpsg.stages.variants import tidy
-from rpsg.types import Candidate, FloatArray, Labels, Message, PrivateCorpus, Progress, TextRequest
+from rpsg.types import (
+    Candidate,
+    FloatArray,
+    Labels,
+    Message,
+    PrivateCorpus,
+    PrivateRecord,
+    Progress,
+    TextRequest,
+)
 
 if TYPE_CHECKING:
     from rpsg.methods.dpsgd_train import PrivateExample, Trainee
@@ -185,7 +194,9 @@ class _PrivateExamples:
 def _encode(session: Session, corpus: PrivateCorpus, trainee: "Trainee") -> _PrivateExamples:
     labels = common.labels_of(session.config, corpus)
     own = {record.record_id: item for record, item in zip(corpus.records, labels, strict=True)}
-    units = group_by_unit(corpus.records)
+    units: dict[str, list[PrivateRecord]] = {}
+    for record in corpus.records:
+        units.setdefault(record.unit_id, []).append(record)
     return _PrivateExamples(
         trainee=trainee,
         units=tuple(units),

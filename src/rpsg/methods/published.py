@@ -118,10 +118,10 @@ def _scores(
     texts = [item.text for record in records for item in summaries.candidates[record.record_id]]
     model = session.models.sentiment
     judged = iter(model.classify(texts) if model is not None else [None] * len(texts))
-    found = {}
+    found, vectors = {}, session.vectors_of(records)
     for record in records:
         own, tone = summaries.candidates[record.record_id], session.tones.get(record.record_id, NEUTRAL)
-        seed = session.vectors[record.record_id]
+        seed = vectors[record.record_id]
         found[record.record_id] = [
             _score(float(summaries.embeddings[item.abstraction_id] @ seed), tone, next(judged))
             for item in own

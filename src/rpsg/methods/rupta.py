@@ -216,11 +216,11 @@ def _utility(
         low, high = session.models.embedder.cosine_range
 
         def is_near(record: PrivateRecord, vector: FloatArray) -> bool:
-            own = session.embed_records([record])[0]
+            own = session.vectors_of([record])[record.record_id]
             return float(own @ vector) >= (low + high) / 2
 
         return is_near
-    vectors = session.embed_records(holdout)
+    vectors = session.vectors_of(holdout).values()
     values = [record.labels.get(columns[0], "") for record in holdout]
     centres = {
         value: np.mean([v for v, own in zip(vectors, values, strict=True) if own == value], axis=0)

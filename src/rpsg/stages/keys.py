@@ -9,8 +9,9 @@ private corpus here: no inverse document frequency, no clustering, no exact coun
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy.typing as npt
 
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
+from rpsg.stored import take, units_of
 from rpsg.text import content_words
-from rpsg.types import FloatArray, Labels, PrivateRecord, Seed
+from rpsg.types import FloatArray, Labels, PrivateRecord, Seed, VectorRows
 
 TONES = ("positive", "negative", "neutral")
 # Upper ends of public length buckets in words; a text is asked for as long as its bucket's middle.
@@ -27,6 +29,7 @@ LENGTHS = (40, 80, 120, 180, 260)
 N_FACETS = len(TONES) * len(LENGTHS)
 OTHER = "other"
 _SEPARATOR = "\x1f"
+_UNITS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -48,18 +51,10 @@ class PrivateKeys:
     phrases: Mapping[str, tuple[str, ...]]
 
 
-def group_by_unit(records: Sequence[PrivateRecord]) -> dict[str, list[PrivateRecord]]:
-    """Returns the records of each unit."""
-    units: dict[str, list[PrivateRecord]] = {}
-    for record in records:
-        units.setdefault(record.unit_id, []).append(record)
-    return units
-
-
 def extract_keys(
     records: Sequence[PrivateRecord],
     *,
-    vectors: Mapping[str, FloatArray],
+    vectors: VectorRows,
     tones: Mapping[str, str],
     centroids: FloatArray,
     max_phrases: int,
@@ -71,7 +66,7 @@ def extract_keys(
 
     Args:
         records: all records.
-        vectors: record id to unit vector.
+        vectors: unit vectors, one row a record.
         tones: record id to sentiment; absent means neutral.
         centroids: public topic centroids, shape (k, d).
         max_phrases: most phrases of one unit.
@@ -79,23 +74,25 @@ def extract_keys(
         vocabulary: the only words that count, the most telling first; empty for any word.
         label_values: label column to its declared values; any other counts as `other`.
     """
-    rank = {word: i for i, word in enumerate(vocabulary)}
-    units = group_by_unit(records)
+    choose = WordChoice(max_phrases, salt, vocabulary)
+    # Units share the strings of the keys that they share.
+    join = cache(_join)
+    units: dict[str, list[int]] = {}
+    for i, unit in enumerate(units_of(records)):
+        units.setdefault(unit, []).append(i)
     topics, facets = [], []
     labels: dict[str, tuple[str, ...]] = {}
     phrases: dict[str, tuple[str, ...]] = {}
-    for unit, own in units.items():
-        mean = np.mean([vectors[record.record_id] for record in own], axis=0)
+    for unit, (own, mean) in zip(units, _read_units(records, vectors, list(units.values())), strict=True):
         topic = int(np.argmax(centroids @ mean))
         topics.append(topic)
         facets.append(_facet(own, tones))
         # Several records of one unit count as one unit: its most frequent labels, ties by name.
         found = Counter(
-            _join(topic, label_key(declared_labels(record.labels, label_values))) for record in own
+            join(topic, label_key(declared_labels(record.labels, label_values))) for record in own
         )
         labels[unit] = (min(found, key=lambda key: (-found[key], key)),)
-        words = choose_words([record.text for record in own], max_phrases, salt, rank=rank)
-        phrases[unit] = tuple(_join(topic, word) for word in words)
+        phrases[unit] = tuple(join(topic, word) for word in choose([record.text for record in own]))
     return PrivateKeys(
         units=tuple(units),
         topics=np.asarray(topics, dtype=np.int64),
@@ -105,17 +102,48 @@ def extract_keys(
     )
 
 
-def choose_words(
-    texts: Sequence[str], at_most: int, salt: Streams, *, rank: Mapping[str, int] | None = None
-) -> list[str]:
-    """Returns content words of some texts: the first of a public ranking, else those of smallest public hash.
+def _read_units(
+    records: Sequence[PrivateRecord], vectors: VectorRows, units: Sequence[Sequence[int]]
+) -> Iterator[tuple[Sequence[PrivateRecord], FloatArray]]:
+    """Yields each unit's records and their mean vector; a thousand units are in memory at a time."""
+    for start in range(0, len(units), _UNITS_AT_ONCE):
+        part = units[start : start + _UNITS_AT_ONCE]
+        rows = [i for own in part for i in own]
+        found, texts = vectors[np.asarray(rows, dtype=np.int64)], list(take(records, rows))
+        end = 0
+        for own in part:
+            begin, end = end, end + len(own)
+            yield texts[begin:end], found[begin:end].mean(axis=0)
+
+
+class WordChoice:
+    """Chooses a unit's words that count: the first of a public ranking, else those of smallest public hash.
 
     Words are never ranked by how frequent they are among others' texts.
     """
-    usable = content_words(texts)
-    if rank:
-        return sorted(usable & rank.keys(), key=rank.__getitem__)[:at_most]
-    return sorted(usable, key=lambda word: (salt.key("word", word), word))[:at_most]
+
+    def __init__(self, at_most: int, salt: Streams, vocabulary: Sequence[str] = ()) -> None:
+        """Fixes the order.
+
+        Args:
+            at_most: most words of one unit.
+            salt: of the hash.
+            vocabulary: the only words that count, in order of rank; empty for any word.
+        """
+        self._at_most = at_most
+        self._rank = {word: i for i, word in enumerate(vocabulary)}
+        # Most words come again and again.
+        self._hash = cache(lambda word: (salt.key("word", word), word))
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """Returns the words of one unit's texts that count."""
+        return self.first(content_words(texts))
+
+    def first(self, usable: set[str]) -> list[str]:
+        """Returns those of a unit's content words that count."""
+        if self._rank:
+            return sorted(usable & self._rank.keys(), key=self._rank.__getitem__)[: self._at_most]
+        return sorted(usable, key=self._hash)[: self._at_most]
 
 
 def declared_labels(labels: Labels, values: Mapping[str, Sequence[str]] | None) -> Labels:

@@ -26,6 +26,7 @@ from rpsg.types import (
     PiiDetector,
     PrivateVariant,
     Rejection,
+    VectorRows,
 )
 
 STAGE = "refine"
@@ -42,16 +43,16 @@ Values = npt.NDArray[np.float64]
 Text = TypeVar("Text", PrivateVariant, Candidate)
 
 
-def max_cosine(vectors: FloatArray, others: FloatArray) -> Values:
+def max_cosine(vectors: FloatArray, others: VectorRows) -> Values:
     """Returns each vector's largest cosine to any of `others`, in blocks; -1 where there is none."""
     best = np.full(len(vectors), -1.0)
     for start in range(0, len(others), _BLOCK):
-        block = vectors @ others[start : start + _BLOCK].T
+        block = vectors @ others[np.arange(start, min(start + _BLOCK, len(others)))].T
         best = np.maximum(best, block.max(axis=1))
     return best
 
 
-def similarity_threshold(calibration: FloatArray, seeds: FloatArray, *, quantile: float) -> float:
+def similarity_threshold(calibration: FloatArray, seeds: VectorRows, *, quantile: float) -> float:
     """Returns the cosine above which a text is closer to private texts than held-out ones are.
 
     The ceil((n + 1) q)-th smallest of the n calibration records' largest cosines to the seeds: a
@@ -93,7 +94,7 @@ class PrivateContext:
 
     runs: WordRuns
     details: frozenset[str]
-    seeds: FloatArray
+    seeds: VectorRows
     calibration: FloatArray
     seed_nll: Mapping[str, float]
     calibration_nll: Values

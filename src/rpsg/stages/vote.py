@@ -2,17 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rpsg.privacy.mechanisms import PrivateRows
-from rpsg.types import FloatArray, Labels
+from rpsg.types import FloatArray, Labels, VectorRows
 
 SMALL_CLASS = 5
 BLOCK = 2048
 _GRID = 2.0**15
+_UNIT_ROUNDOFF = 2.0**-24
+# Covers the rounding of the limit itself, which is in double precision.
+_SLACK = 1.001
 SHARED_CLASS = ""
+Grid = npt.NDArray[np.float64]
 # Candidates that a unit's votes must reach to count in full.
 DIVERSITY_FLOOR = 4.0
 
@@ -29,7 +34,7 @@ def classes_of(labels: Sequence[Labels]) -> list[str]:
     return [name if sizes[name] >= SMALL_CLASS else SHARED_CLASS for name in names]
 
 
-def to_public_grid(vectors: FloatArray) -> npt.NDArray[np.float64]:
+def to_public_grid(vectors: FloatArray) -> Grid:
     """Rounds unit vectors to whole numbers of 2^-15, kept as float64.
 
     Sums of products of such numbers are below 2^53, so every order of summation gives the same: a row's
@@ -38,23 +43,85 @@ def to_public_grid(vectors: FloatArray) -> npt.NDArray[np.float64]:
     return np.rint(np.asarray(vectors, dtype=np.float64) * _GRID)
 
 
-def nearest(queries: FloatArray, items: FloatArray) -> npt.NDArray[np.int64]:
-    """Returns the index of each query's nearest item by Euclidean distance, in blocks.
+def nearest(
+    queries: VectorRows, items: FloatArray, *, rows: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
+    """Returns the index of each query's nearest item by Euclidean distance.
 
     For unit vectors that is the largest inner product, computed on a grid, so that it is a function of the
     query and the items alone: rounding that depends on the other queries would let one record move many
     votes. Ties go to the lowest index.
+
+    Memory is that of `BLOCK` queries times the items, whatever the number of queries.
+
+    Args:
+        queries: shape (n, d).
+        items: shape (m, d), m at least 1.
+        rows: the queries that are asked for; all by default.
     """
-    columns = to_public_grid(items).T
-    found = [
-        np.argmax(to_public_grid(queries[start : start + BLOCK]) @ columns, axis=1)
-        for start in range(0, len(queries), BLOCK)
-    ]
-    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
+    wanted = np.arange(len(queries)) if rows is None else rows
+    found = np.empty(len(wanted), dtype=np.int64)
+    if not len(wanted):
+        return found
+    grid = to_public_grid(items)
+    # Of equal items only the first can win.
+    places: dict[bytes, int] = {}
+    for i, row in enumerate(grid.astype(np.int32)):
+        places.setdefault(row.tobytes(), i)
+    first = np.asarray(list(places.values()))
+    search = _Search.among(grid[first], n_queries=min(BLOCK, len(wanted)))
+    for start in range(0, len(wanted), BLOCK):
+        block = to_public_grid(queries[wanted[start : start + BLOCK]])
+        found[start : start + BLOCK] = first[search.nearest(block)]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """Finds nearest items on the grid: in single precision, and without rounding where that does not do.
+
+    Attributes:
+        items: on the grid, all different, shape (m, d).
+        columns: the same in single precision, shape (d, m).
+        reach: by how much two products with a query of length 1 may be off together.
+        scores: room for the products of a block.
+    """
+
+    items: Grid
+    columns: FloatArray
+    reach: float
+    scores: FloatArray
+
+    @classmethod
+    def among(cls, items: Grid, *, n_queries: int) -> "_Search":
+        # Whole numbers below 2^24 are exact in single precision, and a sum of d of their products is off by
+        # at most d u / (1 - d u) |q| |c| in any order, u = 2^-24 (Higham, Accuracy and Stability of
+        # Numerical Algorithms, 2nd edition, equation 3.5).
+        n, dimension = items.shape
+        error = dimension * _UNIT_ROUNDOFF / (1 - dimension * _UNIT_ROUNDOFF)
+        longest = float(np.linalg.norm(items, axis=1).max())
+        return cls(
+            items=items,
+            columns=np.ascontiguousarray(items.T, dtype=np.float32),
+            reach=2 * error * longest * _SLACK,
+            scores=np.empty((n_queries, n), dtype=np.float32),
+        )
+
+    def nearest(self, queries: Grid) -> npt.NDArray[np.int64]:
+        each = np.arange(len(queries))
+        scores = np.matmul(queries.astype(np.float32), self.columns, out=self.scores[: len(queries)])
+        best: npt.NDArray[np.int64] = scores.argmax(axis=1)
+        limit = scores[each, best] - self.reach * np.linalg.norm(queries, axis=1)
+        scores[each, best] = -np.inf
+        for row in np.flatnonzero(scores.max(axis=1) >= limit):
+            close = np.append(np.flatnonzero(scores[row] >= limit[row]), best[row])
+            close.sort()
+            best[row] = close[np.argmax(self.items[close] @ queries[row])]
+        return best
 
 
 def cast_votes(
-    private_vectors: FloatArray,
+    private_vectors: VectorRows,
     private_labels: Sequence[Labels],
     private_units: Sequence[str],
     *,
@@ -83,7 +150,7 @@ def cast_votes(
     for name in sorted(present):
         items = np.flatnonzero(theirs == name)
         records = np.flatnonzero(own == name)
-        choices.append(items[nearest(private_vectors[records], vectors[items])])
+        choices.append(items[nearest(private_vectors, vectors[items], rows=records)])
         voters.append(records)
     unit_index = {unit: i for i, unit in enumerate(dict.fromkeys(private_units))}
     units = np.asarray([unit_index[unit] for unit in private_units], dtype=np.int64)
