@@ -65,9 +65,10 @@ def judge(
         )
     except RpsgError as error:
         return _noted(result, f"no scores (read from your data): {error}")
+    # The map shows no more texts than that; the order of released ones is a random one.
     session.folder.write_vectors(
-        {role: sample.vectors for role, sample in samples.items() if sample.vectors is not None},
-        ids=[item.text_id for item in result.texts],
+        {role: found.vectors[:MOST_REAL] for role, found in samples.items() if found.vectors is not None},
+        ids=[item.text_id for item in result.texts[:MOST_REAL]],
     )
     session.tell("scores", 1, 1)
     where = result.folder / "private" / "scores" / "metrics.json"

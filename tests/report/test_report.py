@@ -322,6 +322,16 @@ def test_every_kind_of_release_is_read(tmp_path: Path, run_folder: Path, suffix:
     assert found.labels == ("topic",) and found.texts()[1] == "Four"
 
 
+def test_a_page_shows_no_more_than_can_be_drawn(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpsg.report.page._MOST_SHOWN", 10)
+    write_reports(run_folder)
+    for part in ("private", "release"):
+        page = (run_folder / f"{part}/report.html").read_text()
+        data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+        assert len(data["texts"]) == 10 and "10 of 24 synthetic texts" in page
+        assert all(len(trace["x"]) == 10 for trace in data["charts"]["map"]["data"] if "customdata" in trace)
+
+
 def test_one_text_without_a_word_is_drawn(run_folder: Path) -> None:
     path = run_folder / "release/synthetic.jsonl"
     path.write_text('{"id": "a", "text": "?!", "topic": null}\n')

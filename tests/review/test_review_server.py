@@ -255,21 +255,29 @@ def test_a_line_cut_off_by_a_kill_is_no_line(tmp_path: Path) -> None:
     assert list(trail.current()) == ["a"]
 
 
-def test_closing_the_command_closes_the_page(run_folder: Path) -> None:
-    code = "import sys; from rpsg.cli import main; sys.argv = ['rpsg', 'review', *sys.argv[1:]]; main()"
-    with subprocess.Popen(
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_closing_the_command_closes_the_page(run_folder: Path, name: str) -> None:
+    # Ctrl-C is ignored from the start in the background of a shell.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from rpsg.cli import main; "
+        "sys.argv = ['rpsg', 'review', *sys.argv[1:]]; main()"
+    )
+    command = subprocess.Popen(
         [sys.executable, "-u", "-c", code, str(run_folder), "--public"], stdout=subprocess.PIPE, text=True
-    ) as command:
-        assert command.stdout is not None
+    )
+    assert command.stdout is not None
+    try:
         lines = [command.stdout.readline(), command.stdout.readline()]
         port = int(re.findall(r"127\.0\.0\.1:(\d+)", lines[1])[0])
         connection = http.client.HTTPConnection(HOST, port, timeout=20)
         connection.request("GET", "/")
         assert connection.getresponse().status == 403
         connection.close()
-        command.send_signal(signal.SIGINT)
-        rest = command.stdout.read()
-        assert command.wait(20) == 0
-    assert "0 of 24 texts decided" in rest
+        command.send_signal(getattr(signal, name))
+        rest, _ = command.communicate(timeout=60)
+    finally:
+        command.kill()
+        command.wait()
+    assert command.returncode == 0 and "0 of 24 texts decided" in rest
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, port), timeout=10).close()

@@ -1,5 +1,6 @@
 """`rpsg review`: read what was made, and accept or reject it."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -20,6 +21,9 @@ def review(
 
     review = open_review(folder, public=public)
     server = ReviewServer.on_port(review, port)
+    # Also in a shell's background, where Ctrl-C is ignored from the start, and when it is told to end.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
     try:
         typer.echo(f"Open once, in a browser here:\n  {server.url}\nCtrl-C ends it and closes the page.")
         server.serve_forever(poll_interval=0.2)

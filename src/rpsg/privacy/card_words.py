@@ -84,7 +84,7 @@ def statement(
 def reviewed_statement() -> str:
     """Returns the statement of an end-to-end run whose texts were chosen by a person who saw private ones."""
     return (
-        "No end-to-end differential privacy. The texts were written from noisy counts, but a person who saw "
+        "No end-to-end differential privacy. The texts were made with privacy noise, but a person who saw "
         "private texts then chose which of them are released. Nothing bounds what that choice reveals."
     )
 

@@ -62,6 +62,7 @@ def _about(runs: Sequence[PrivateSources]) -> tuple[str, tuple[tuple[str, tuple[
     private = [answers.answer_private(run.released.card, run.audit) for run in runs]
     costs = ["no paid call" if run.state.cost is None else f"{run.state.cost:.2f}" for run in runs]
     rows = (
+        ("method", tuple(run.released.card["inputs"].get("method", "rpsg") for run in runs)),
         ("guarantee", tuple(run.released.card["inputs"]["guarantee"] for run in runs)),
         ("epsilon of the texts", tuple(_epsilon(run) for run in runs)),
         ("private?", tuple(answer.verdict for answer in private)),

@@ -30,6 +30,7 @@ class Inputs(TypedDict):
     data_flow: list[Flow]
     public_inputs: str
     contains_canaries: NotRequired[bool]
+    method: NotRequired[str]
 
 
 class Figure(TypedDict):

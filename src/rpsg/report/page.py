@@ -23,8 +23,10 @@ from rpsg.text import reveal
 from rpsg.types import FloatArray
 
 _STEPS = ("seeds", "summaries usable", "candidates written", "texts accepted", "texts released")
-# Drawing the map compares the private texts' words; more would only take longer.
+# More private texts would change no picture, and only take longer.
 _MOST_REAL = 5000
+# So many texts a page shows; those of a release stand in a random order.
+_MOST_SHOWN = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -86,7 +88,7 @@ def write_reports(folder: Path) -> list[Path]:
 def render_public(released: Released, assets: Assets) -> str:
     """Returns the report that may leave: a function of release/ alone."""
     texts = released.texts()
-    found = [_map_of_words(texts, ())] if texts else []
+    found = [_map_of_words(texts[:_MOST_SHOWN], ())] if texts else []
     found += [charts.length_chart(texts, None), *_label_charts(released, None)]
     return _render(
         "report.html.j2",
@@ -106,9 +108,8 @@ def render_public(released: Released, assets: Assets) -> str:
 def render_private(sources: PrivateSources, folder: str, assets: Assets) -> str:
     """Returns the report for the person who ran it. It shows synthetic texts, never a private one."""
     released, metrics, summary = sources.released, sources.metrics, sources.summary
-    private_texts = (
-        [record.text for record in sources.private_corpus.records] if sources.private_corpus else None
-    )
+    records = sources.private_corpus.records if sources.private_corpus else ()
+    private_texts = [record.text for record in records[:: max(1, len(records) // _MOST_REAL)]] or None
     found = [_private_map(sources, private_texts)] if released.rows else []
     found += [charts.length_chart(released.texts(), private_texts), *_label_charts(released, sources)]
     scores = metrics["scores"] if metrics else []
@@ -145,9 +146,10 @@ def render_private(sources: PrivateSources, folder: str, assets: Assets) -> str:
 
 def _private_map(sources: PrivateSources, private_texts: Sequence[str] | None) -> Chart:
     released, kept = sources.released, sources.vectors
-    if kept is not None and (found := _in_order(released.rows, kept.ids)) is not None:
+    rows = released.rows[:_MOST_SHOWN]
+    if kept is not None and (found := _in_order(rows, kept.ids)) is not None:
         return charts.map_chart(*place(kept.real, kept.synthetic[found]), by_meaning=True)
-    return _map_of_words(released.texts(), (private_texts or ())[:_MOST_REAL])
+    return _map_of_words(released.texts()[:_MOST_SHOWN], private_texts or ())
 
 
 def _in_order(rows: Sequence[Row], ids: Sequence[str]) -> list[int] | None:
@@ -185,7 +187,7 @@ def _render(
         "charts": {chart.chart_id: chart.spec for chart in charts_},
         "texts": [
             {"text": reveal(row["text"] or ""), "labels": _shown_labels(row), "id": reveal(row["id"] or "")}
-            for row in rows
+            for row in rows[:_MOST_SHOWN]
         ],
     }
     return (
@@ -197,6 +199,7 @@ def _render(
             label_charts=[chart for chart in charts_ if chart.chart_id.startswith("label-")],
             data=embed_json(data),
             n_texts=len(rows),
+            n_shown=min(len(rows), _MOST_SHOWN),
             **values,
         )
     )
