@@ -300,12 +300,12 @@ def test_weights_move_and_the_model_learns(tmp_path: Path, model: Path) -> None:
         )
     )
     dials = {
-        "steps": 25,
+        "steps": 12,
         "sampling_rate": 0.5,
         "layers": 2,
         "rank": 4,
         "max_tokens": 24,
-        "learning_rate": 0.05,
+        "learning_rate": 0.1,
     }
     settings = config(tmp_path / "run", model, epsilon=200, data={}, dpsgd=dials)
     run(settings, texts)

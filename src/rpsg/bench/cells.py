@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Literal
 
 from rpsg import data, registry
+from rpsg.audit.membership import membership_findings, membership_scores
+from rpsg.audit.pool import Pool
+from rpsg.audit.split import game_of
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
-from rpsg.errors import RpsgError
+from rpsg.errors import DataError, RpsgError
 from rpsg.evaluate.run import evaluate_run, sample_of
 from rpsg.pipeline import load_corpus, run
 from rpsg.privacy.card_file import read_card
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import write_json
-from rpsg.scores import Score, TextSample
+from rpsg.scores import TextSample
 from rpsg.types import PrivateCorpus, Progress
+
+# Chosen in advance, not by what they find: of copied words, of likeness, of likelihood, and all together.
+_ATTACKS = ("ngram_overlap_5", "nearest tfidf", "bigram_ratio", "combined")
 
 State = Literal["done", "short", "failed"]
 
@@ -32,7 +38,7 @@ class Outcome:
         epsilon: asked for.
         seed: of run and split.
         state: short when fewer texts were released than asked for; its figures would not compare.
-        reason: why it is not done; never a text.
+        reason: why it is not done, or what could not be computed; never a text.
         card_epsilon: of the released texts as a whole, as the card has it; None where none is finite.
         figures: family and name of a figure, joined by ": ", to its value.
         costs: seconds and tokens for 1,000 texts.
@@ -104,8 +110,9 @@ def _run_cell(
         if not result.complete:
             reason = f"{len(result.texts)} of {config.n} texts"
             return _outcome(cell, "short", reason=reason, result=result)
-        scores = _judge(config, cell, settings.models.embed, result, given, held_out)
-        return _outcome(cell, "done", result=result, scores=scores)
+        figures = _judge(config, cell, settings.models.embed, result, given, held_out)
+        attacked, reason = _attack(cell, result, given, held_out)
+        return _outcome(cell, "done", reason=reason, result=result, figures={**figures, **attacked})
     except RpsgError as error:
         return _outcome(cell, "failed", reason=str(error))
     except Exception as error:  # noqa: BLE001 (one cell must not end the others; a message may quote texts)
@@ -119,7 +126,7 @@ def _judge(
     result: RunResult,
     given: PrivateCorpus,
     held_out: PrivateCorpus,
-) -> list[tuple[str, Score]]:
+) -> dict[str, float]:
     labels = [name for name in given.label_columns if _shares_values(name, result, given)]
     synthetic = TextSample(
         texts=tuple(item.text for item in result.texts),
@@ -134,7 +141,28 @@ def _judge(
         language_model=config.language_model,
         seed=cell.seed,
     )
-    return list(judged.scores)
+    return {f"{family}: {item.name}": item.value for family, item in judged.scores if item.value is not None}
+
+
+def _attack(
+    cell: Cell, result: RunResult, given: PrivateCorpus, held_out: PrivateCorpus
+) -> tuple[dict[str, float], str]:
+    """Returns the AUC of attacks that guess from the release who was given to the method, or why not.
+
+    Attacks with language models are left out: they take minutes a cell.
+    """
+    texts = [item.text for item in result.texts]
+    try:
+        game = game_of(given, held_out, texts, seed=cell.seed)
+        pool = Pool.of(game)
+        findings = membership_findings(pool, membership_scores(pool, game))
+    except DataError as error:
+        return {}, f"no membership figures: {error}"
+    return {
+        f"membership: AUC, {item.attack.replace('_', ' ')}": item.value
+        for item in findings
+        if item.statistic == "AUC" and item.value is not None and item.attack in _ATTACKS
+    }, ""
 
 
 def _shares_values(name: str, result: RunResult, given: PrivateCorpus) -> bool:
@@ -148,11 +176,8 @@ def _outcome(
     *,
     reason: str = "",
     result: RunResult | None = None,
-    scores: list[tuple[str, Score]] | None = None,
+    figures: Mapping[str, float] | None = None,
 ) -> Outcome:
-    figures = {
-        f"{family}: {score.name}": score.value for family, score in scores or [] if score.value is not None
-    }
     costs: dict[str, float] = {}
     card_epsilon = None
     if result is not None:
@@ -172,6 +197,6 @@ def _outcome(
         state=state,
         reason=reason,
         card_epsilon=card_epsilon,
-        figures=figures,
+        figures=figures or {},
         costs=costs,
     )

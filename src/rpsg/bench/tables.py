@@ -16,6 +16,7 @@ _TITLES = {
     "utility": "Utility",
     "diversity": "Lexical diversity",
     "fidelity": "Distribution similarity",
+    "membership": "Membership inference: 0.5 is a guess, 1 names everybody (attacks on the release alone)",
     "privacy": "Privacy: epsilon of the released texts as a whole, as the card has it",
     "efficiency": "Efficiency, for 1,000 texts",
 }
@@ -23,7 +24,8 @@ _NOTE = (
     "Mean over seeds (95 % Student interval). Every cell has the same number of texts, and for a seed the "
     "same split of the people. A cell that failed, or released fewer texts, is named and not averaged. The "
     "cells together have no joint guarantee unless a data budget was charged. Figures are computed from "
-    "private texts without noise: keep them private. There is no membership inference here."
+    "private texts without noise: keep them private. A membership figure near 0.5 says that these attacks "
+    "failed, not that a method is private."
 )
 _LATEX = str.maketrans({char: "\\" + char for char in "%&_#$"})
 
@@ -116,9 +118,7 @@ def _table(
             name: Figure.of([found for found in (value(item, name) for item in done) if found is not None])
             for name in columns
         }
-        missing = "; ".join(
-            f"seed {item.seed} {item.state}: {item.reason}" for item in items if item.state != "done"
-        )
+        missing = "; ".join(f"seed {item.seed} {item.state}: {item.reason}" for item in items if item.reason)
         rows.append(Row(key=key, figures=figures, missing=missing))
     return title, columns, rows
 
@@ -147,7 +147,7 @@ def _markdown(tables: Sequence[Table]) -> str:
         parts += [f"| {' | '.join(_cells_of(row, columns))} |" for row in rows]
         parts.append("")
     missing = [(row.key, row.missing) for row in tables[0][2] if row.missing]
-    parts.append("## Cells that are not averaged\n")
+    parts.append("## Cells that are not averaged, or lack a figure\n")
     parts += [f"- {', '.join(key)}: {why}" for key, why in missing] or ["None."]
     return "\n".join(parts) + "\n"
 
