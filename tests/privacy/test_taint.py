@@ -295,7 +295,7 @@ QUOTE = " ".join(MARKERS.values())
 
 def test_the_functions_to_break_are_found() -> None:
     assert set(own_calls(pipeline.run)) >= NOT_REACHED
-    expected = ("choose", "hold_vote", "publish", "RunDir.create", "data.sample_seeds", "budget.note_outside")
+    expected = ("choose", "hold_vote", "publish", "begin", "data.sample_seeds", "budget.note_outside")
     assert {f"rpsg.pipeline.{name}" for name in expected} <= set(TARGETS)
     assert {"rpsg.steps.abstract", "rpsg.steps.vary", "rpsg.steps.utilities"} <= set(TARGETS)
 
