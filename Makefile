@@ -25,8 +25,9 @@ demo: $(READY)            ## the sample posts twice: RPSG, and end-to-end differ
 	$(BIN)/rpsg run src/rpsg/samples/posts_train.jsonl --label-column topic -n 10 \
 	  --guarantee end-to-end --epsilon 8 --n-units-bound 250
 
+# Two processes of one thread each: with two threads each they would wait for one another.
 test: $(READY)            ## all tests, a small instance of each proof
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 prove: $(READY)           ## the full-size proofs; writes docs/proofs.json
 	$(BIN)/python -m pytest -m prove -o addopts="-q --strict-markers" --durations=0 -s

@@ -9,6 +9,7 @@ from rpsg.config import RunConfig
 from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
+from rpsg.llm.device import resolve_device
 from rpsg.llm.meter import Meter, load_prices
 from rpsg.llm.prompting import PromptedSummariser, PromptName, load_lines, load_prompt
 from rpsg.llm.sentiment import PromptedSentiment
@@ -114,6 +115,20 @@ def check_prompts(config: RunConfig) -> None:
     for name in names:
         load_prompt(config.write.prompt, name)
     load_lines(config.write.prompt, "openers.txt")
+
+
+def with_device(config: RunConfig) -> RunConfig:
+    """Returns the configuration with the device that models compute on, as this machine has it.
+
+    Noted when a run begins: texts written on a GPU are others than those written on a processor, so the run
+    goes on on the same kind of device only.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    device = resolve_device(config.generation.device)
+    generation = config.generation.model_copy(update={"device": device})
+    return config.model_copy(update={"generation": generation})
 
 
 def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:

@@ -13,9 +13,8 @@ from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
-from rpsg.llm.device import resolve_device
 from rpsg.llm.language import detect_languages
-from rpsg.loading import check_keys, check_prompts, check_trust
+from rpsg.loading import check_keys, check_prompts, check_trust, with_device
 from rpsg.methods import find_method
 from rpsg.methods.common import begin
 from rpsg.methods.published import choose_published
@@ -192,20 +191,6 @@ def with_folder(config: RunConfig) -> RunConfig:
         return config
     output = config.output.model_copy(update={"folder": str(new_run_folder())})
     return config.model_copy(update={"output": output})
-
-
-def with_device(config: RunConfig) -> RunConfig:
-    """Returns the configuration with the device that models compute on, as this machine has it.
-
-    Noted when a run begins: texts written on a GPU are others than those written on a processor, so the run
-    goes on on the same kind of device only.
-
-    Raises:
-        ConfigError: a GPU is asked for, and there is none.
-    """
-    device = resolve_device(config.generation.device)
-    generation = config.generation.model_copy(update={"device": device})
-    return config.model_copy(update={"generation": generation})
 
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:

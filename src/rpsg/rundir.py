@@ -303,6 +303,7 @@ class RunDir:
 
         path = self.private / "scores" / "vectors.npz"
         part = path.with_suffix(".part")
+        part.parent.mkdir(mode=0o700, exist_ok=True)
         part.touch(mode=0o600)
         with part.open("wb") as file:
             # Half precision moves no point by a visible amount.
@@ -379,7 +380,11 @@ def new_run_folder(base: Path = Path("runs")) -> Path:
 def _lasting(config: RunConfig) -> RunConfig:
     # A run folder may be moved, and limits on calls may be raised: neither changes a text.
     output = config.output.model_copy(update={"folder": None})
-    return config.model_copy(update={"output": output, "calling": CallingConfig()})
+    generation = config.generation
+    if generation.device == "auto":
+        # Not noted: begun by a version whose models all computed on the processor.
+        generation = generation.model_copy(update={"device": "cpu"})
+    return config.model_copy(update={"output": output, "generation": generation, "calling": CallingConfig()})
 
 
 def _take(file: TextIO) -> bool:

@@ -19,7 +19,7 @@ from typing import Self
 from rpsg import data
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, RunDirError
-from rpsg.loading import Closeable, OnProgress, check_trust, load_embedder
+from rpsg.loading import Closeable, OnProgress, check_trust, load_embedder, with_device
 from rpsg.plan_keys import plan_keys
 from rpsg.rundir import RunDir
 from rpsg.session import embed_singly
@@ -94,8 +94,9 @@ def run_shard(config: RunConfig, corpus: PrivateCorpus, shard: Shard, *, on_prog
     if not planned.releases():
         raise ConfigError("--shard: with epsilon 0 no private text is read, so there is nothing to share out")
     check_trust(config)
+    config = with_device(config)
     folder = RunDir.create(
-        Path(config.output.folder),
+        Path(str(config.output.folder)),
         config,
         fingerprint=data.fingerprint(corpus),
         public=planned.material.sha256 if planned.material is not None else "",

@@ -10,7 +10,7 @@ from rpsg.config import RunConfig
 from rpsg.data import sample_path
 from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
 from rpsg.llm.device import explain_full_memory, on_one, require_on_gpus, resolve_device, spread
-from rpsg.pipeline import with_device
+from rpsg.loading import with_device
 from rpsg.rundir import RunDir
 from tiny_models import tiny_llama
 

@@ -361,7 +361,12 @@ def test_ctrl_c_waits_until_what_was_paid_for_is_on_file() -> None:
             await asyncio.sleep(0.2)
             seen.append("on file")
 
-    with pytest.raises(KeyboardInterrupt):
-        loop.run(work())
+    # A process that runs in the background, as the tests may, ignores the signal unless told otherwise.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(work())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen == ["on file"]
     loop.close()

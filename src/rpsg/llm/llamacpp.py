@@ -69,7 +69,10 @@ class LlamaCppTextModel:
         if threads is not None:
             settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
         try:
-            return cls(name, xllamacpp.Server(settings), folder)
+            server = xllamacpp.Server(settings)
+            # A server that is taken down before its loop runs never ends. Once it has written, the loop runs.
+            server.handle_completions({"prompt": "a", "max_tokens": 1, "temperature": 0.0})
+            return cls(name, server, folder)
         except RuntimeError:
             shutil.rmtree(folder, ignore_errors=True)
             raise ModelUnavailable(f"llama.cpp cannot load {path}; is it a GGUF text model?") from None
