@@ -26,8 +26,8 @@ from rpsg.audit.split import game_of, pool_corpora, split_by_coin
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
 from rpsg.pipeline import run
-from rpsg.privacy.ledger import read_seeds
 from rpsg.privacy.noise import FixedNoise, IntArray
+from rpsg.privacy.seeds import read_seeds
 from rpsg.types import PrivateCorpus
 
 SEED = 0

@@ -18,7 +18,7 @@ from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
 from rpsg.plan import split_pool
-from rpsg.privacy.ledger import read_seeds
+from rpsg.privacy.seeds import read_seeds
 from rpsg.rundir import RunDir, write_text
 from rpsg.types import PrivateCorpus, Progress
 

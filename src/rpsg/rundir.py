@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from rpsg.changes import changed_fields
 from rpsg.config import RunConfig
-from rpsg.endpoints import CallingConfig
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.types import SyntheticText
 
@@ -126,7 +126,7 @@ class RunDir:
         )
 
     def _check_same(self, config: RunConfig, fingerprint: str, public: str) -> None:
-        changed = _changed_fields(_lasting(self.read_config()), _lasting(config))
+        changed = changed_fields(self.read_config(), config)
         made_of = json.loads((self.private / "data.json").read_text())
         if not changed and made_of == {"fingerprint": fingerprint, "public": public}:
             return
@@ -377,16 +377,6 @@ def new_run_folder(base: Path = Path("runs")) -> Path:
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _lasting(config: RunConfig) -> RunConfig:
-    # A run folder may be moved, and limits on calls may be raised: neither changes a text.
-    output = config.output.model_copy(update={"folder": None})
-    generation = config.generation
-    if generation.device == "auto":
-        # Not noted: begun by a version whose models all computed on the processor.
-        generation = generation.model_copy(update={"device": "cpu"})
-    return config.model_copy(update={"output": output, "generation": generation, "calling": CallingConfig()})
-
-
 def _take(file: TextIO) -> bool:
     # Someone who only looks whether the run is worked on holds the lock for a moment.
     for _ in range(10):
@@ -397,22 +387,6 @@ def _take(file: TextIO) -> bool:
         else:
             return True
     return False
-
-
-def _changed_fields(old: RunConfig, new: RunConfig) -> list[str]:
-    """Names the settings that differ; what they are may be private."""
-    left, right = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
-
-
-def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _remove_tree(folder: Path) -> None:

@@ -10,8 +10,9 @@ from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, DataError
 from rpsg.llm.fake import HashEmbedder
 from rpsg.pipeline import run
-from rpsg.privacy.ledger import Ledger, read_seeds
+from rpsg.privacy.ledger import Ledger
 from rpsg.privacy.plain import NonPrivateTexts, PaidTexts
+from rpsg.privacy.seeds import read_seeds
 from rpsg.rundir import RunDir
 from rpsg.types import Candidate, PrivateVariant, SyntheticText
 

@@ -81,7 +81,7 @@ def pair_rows(seeds: Mapping[str, str], text_ids: Sequence[str], record_ids: Seq
     """Returns row of a released text to row of its member text, for texts and records that are both there.
 
     Args:
-        seeds: text id to record id (`rpsg.privacy.ledger.read_seeds`).
+        seeds: text id to record id (`rpsg.privacy.seeds.read_seeds`).
         text_ids: of the released texts, in the order of the game's.
         record_ids: of the member texts, likewise.
     """

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from rpsg.privacy.hashes import chain_hash, claim_hash
 from rpsg.privacy.lines import LedgerLine, line_of
 from rpsg.privacy.mechanisms import Mechanism, NoisyMax, describe
 from rpsg.privacy.noise import NoiseSource, SecureNoise
-from rpsg.privacy.plain import NonPrivateTexts, as_released
+from rpsg.privacy.plain import as_released
 from rpsg.privacy.sqlite import transaction
 
 Value = TypeVar("Value")
@@ -392,23 +392,3 @@ def read_run(path: Path) -> tuple[list[LedgerLine], dict[str, object] | None]:
 def read_lines(path: Path) -> list[LedgerLine]:
     """Returns the lines of a run's ledger; see `read_run`."""
     return read_run(path)[0]
-
-
-def read_seeds(path: Path) -> dict[str, str]:
-    """Returns the record that each released text was written from: text id to record id; private.
-
-    Empty where texts were written from noisy keys, and so from no record.
-
-    Raises:
-        RunDirError: there is no ledger.
-        PrivacyError: the chain is broken or older than it was.
-    """
-    read_run(path)
-    with closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT body, result FROM entries WHERE kind = 'release' AND label = 'texts'")
-        return {
-            row["text_id"]: row["variant_id"].rsplit("/", 1)[0]
-            for body, result in rows
-            if json.loads(body)["mechanism"] == NonPrivateTexts.__name__
-            for row in json.loads(result)
-        }
