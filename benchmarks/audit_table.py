@@ -4,6 +4,7 @@ The data are pooled and split by a coin that the seed fixes: half are members, f
 and half are not. `copy` releases members word for word. `infinity` keeps clipping and thresholds (those of
 epsilon 20) and draws no noise: it shows whether the audit can see what noise hides. One run a setting, so
 differences between neighbouring settings are chance as well; intervals are those of the attacks, over units.
+The attacks that train language models are left out.
 
     python benchmarks/audit_table.py OUT.json posts|pubmed [setting ...]
 
@@ -105,7 +106,7 @@ def measure(name: str, data: str, members: PrivateCorpus, others: PrivateCorpus)
     ids = [record.record_id for record in members.records]
     pairs = pair_rows(seeds, [item.text_id for item in result.texts], ids)
     game = game_of(members, others, texts, seed=SEED)
-    return audit(game, AuditSettings(generator=config.models.embed), pairs=pairs)
+    return audit(game, AuditSettings(language_models=False, generator=config.models.embed), pairs=pairs)
 
 
 def print_table(data: str, found: dict[str, dict[str, object]], n_members: int, n_others: int) -> None:
