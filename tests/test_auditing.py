@@ -126,6 +126,10 @@ def test_data_are_split_run_and_attacked() -> None:
     call(*arguments)
     assert Path("out/members.jsonl").read_bytes() == before
     assert RunDir.open(Path("out/run")).run_id == run_id
+    # With other data it does not go on with a split of these.
+    write("b.jsonl", texts[150:])
+    assert call(*arguments) == 2
+    assert Path("out/members.jsonl").read_bytes() == before
 
 
 def test_a_run_is_audited_in_its_private_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,15 @@ from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin
 from rpsg.canaries import join_canaries, score_run
 from rpsg.config import RunConfig
-from rpsg.data import read_corpus
+from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import ConfigError, DataError
 from rpsg.plan import split_pool
 from rpsg.privacy.seeds import read_seeds
-from rpsg.rundir import RunDir, write_text
+from rpsg.rundir import RunDir, write_json, write_text
 from rpsg.types import PrivateCorpus, Progress
 
+# No column of the user's own is called that.
+_UNIT = "rpsg unit"
 Told = Callable[[str], None]
 
 
@@ -136,14 +138,12 @@ def audit_from_data(
     """
     _check_folder(folder)
     sides = (folder / "members.jsonl", folder / "nonmembers.jsonl")
-    if not sides[1].exists():
-        if folder.exists() and any(path not in sides for path in folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty; name a new folder with -o")
-        _split_into(sides, [pipeline.load_corpus(_with_data(config, path=str(path))) for path in sources])
+    pooled = pool_corpora([pipeline.load_corpus(_with_data(config, path=str(path))) for path in sources])
+    _split_into(folder, sides, pooled)
     columns = {
         "text_column": "text",
         "id_column": "id",
-        "unit_column": "unit" if config.data.unit_column else None,
+        "unit_column": _UNIT if config.data.unit_column else None,
     }
     members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
     output = config.output.model_copy(update={"folder": str(folder / "run")})
@@ -170,17 +170,26 @@ def texts_of(path: Path, *, text_column: str = "text") -> tuple[str, ...]:
     return _texts(_read(path, text_column, None))
 
 
-def _split_into(sides: tuple[Path, Path], corpora: Sequence[PrivateCorpus]) -> None:
-    sides[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sides[0].parent.chmod(0o700)
-    # The second file is written last: where it is, the split is complete.
-    for path, part in zip(sides, split_by_coin(pool_corpora(corpora)), strict=True):
+def _split_into(folder: Path, sides: tuple[Path, Path], pooled: PrivateCorpus) -> None:
+    """Splits the data, or makes sure that these are the data that were split here before."""
+    done, digest = folder / "split.json", fingerprint(pooled)
+    if done.exists():
+        if json.loads(done.read_text(encoding="utf-8")) != {"fingerprint": digest}:
+            raise ConfigError(f"{folder} holds a split of other data; name a new folder with -o")
+        return
+    if folder.exists() and any(path not in sides for path in folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; name a new folder with -o")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    for path, part in zip(sides, split_by_coin(pooled), strict=True):
         rows = [
-            {"id": record.record_id, "unit": record.unit_id, "text": record.text, **record.labels}
+            {**record.labels, "id": record.record_id, _UNIT: record.unit_id, "text": record.text}
             for record in part.records
         ]
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         path.chmod(0o600)
+    write_json(done, {"fingerprint": digest})
+    done.chmod(0o600)
 
 
 def _with_data(config: RunConfig, **values: object) -> RunConfig:
