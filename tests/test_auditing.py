@@ -142,6 +142,25 @@ def test_a_run_is_audited_in_its_private_part(capsys: pytest.CaptureFixture[str]
     assert not [path for path in Path("run/release").iterdir() if "audit" in path.name]
 
 
+def test_a_run_is_not_audited_against_other_data(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = stories(300)
+    data = write("posts.jsonl", texts)
+    assert call("run", data, *SETTINGS, "-n", "40", "--guarantee", "none", "-o", "run", "--quiet") == 0
+    write("posts.jsonl", texts[::-1])
+    assert call("audit", "run", *FAST) == 2
+    assert "is not what run was made from" in capsys.readouterr().err
+    assert not Path("run/private/audit").exists()
+
+
+def test_texts_that_occur_twice_do_not_stop_the_audit_of_a_run() -> None:
+    texts = stories(300)
+    data = write("posts.jsonl", [*texts, *texts[:30]])
+    assert call("run", data, *SETTINGS, "-n", "40", "--guarantee", "none", "-o", "run", "--quiet") == 0
+    assert call("audit", "run", *FAST) in {0, 3}
+    notes = json.loads(Path("run/private/audit/audit.json").read_text())["notes"]
+    assert any("on both sides" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import pipeline
+from rpsg.audit.control import check_split
 from rpsg.audit.copying import VERBATIM, find_copies
 from rpsg.audit.finding import Game
 from rpsg.audit.linkage import pair_rows
 from rpsg.audit.pii_replay import find_replays
+from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
-from rpsg.audit.split import game_of, pool_corpora, split_by_coin
+from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_shared
 from rpsg.canaries import join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
@@ -96,6 +98,8 @@ def audit_run(
         raise DataError(f"{folder} is not finished; finish it with: rpsg resume {folder}")
 
     corpus = pipeline.load_corpus(config)
+    if json.loads((run.private / "data.json").read_text())["fingerprint"] != fingerprint(corpus):
+        raise DataError(f"{config.data.path} is not what {folder} was made from; put those data back")
     if nonmembers is not None:
         members = corpus
         others = _read(nonmembers, config.data.text_column, config.data.unit_column)
@@ -106,11 +110,13 @@ def audit_run(
         )
     else:
         members, others = split_pool(config, corpus)
+    members, others, n_shared = without_shared(members, others)
+    notes = [f"{n_shared} units have a text that is on both sides; they were left out"] if n_shared else []
     synthetic = _released(run)
     game = game_of(members, others, _texts(synthetic), seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
-    found = audit(game, settings, pairs=pairs, on_progress=on_progress)
+    found = audit(game, settings, pairs=pairs, notes=notes, on_progress=on_progress)
     if canaries is not None:
         found = join_canaries(found, score_run(canaries, folder, seed=seed))
     _write(found, run.private / "audit", game, members, synthetic)
@@ -130,7 +136,7 @@ def audit_from_data(
     """Splits data by a secret coin, runs the configured method on one half, and attacks the release.
 
     Writes into `folder`: members.jsonl and nonmembers.jsonl (private), the run, audit.json. A folder in which
-    that was begun is gone on with, so nothing is paid twice.
+    the data were split is gone on with, so nothing is paid twice.
 
     Raises:
         ConfigError: a column does not exist, or the folder holds something else.
@@ -146,6 +152,8 @@ def audit_from_data(
         "unit_column": _UNIT if config.data.unit_column else None,
     }
     members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
+    # Before anything is paid for.
+    check_split(Pool.of(game_of(members, others, ["-"], seed=seed)))
     output = config.output.model_copy(update={"folder": str(folder / "run")})
     run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
     pipeline.run(run_config, members, on_progress=on_run)
@@ -177,7 +185,7 @@ def _split_into(folder: Path, sides: tuple[Path, Path], pooled: PrivateCorpus) -
         if json.loads(done.read_text(encoding="utf-8")) != {"fingerprint": digest}:
             raise ConfigError(f"{folder} holds a split of other data; name a new folder with -o")
         return
-    if folder.exists() and any(path not in sides for path in folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder with -o")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
@@ -186,10 +194,9 @@ def _split_into(folder: Path, sides: tuple[Path, Path], pooled: PrivateCorpus) -
             {**record.labels, "id": record.record_id, _UNIT: record.unit_id, "text": record.text}
             for record in part.records
         ]
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        path.chmod(0o600)
-    write_json(done, {"fingerprint": digest})
-    done.chmod(0o600)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(path, text, private=True)
+    write_json(done, {"fingerprint": digest}, private=True)
 
 
 def _with_data(config: RunConfig, **values: object) -> RunConfig:
@@ -215,9 +222,8 @@ def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synth
         }
         for replay in find_replays(game)
     ]
-    path = folder / "leaks.jsonl"
-    write_text(path, "".join(json.dumps(leak) + "\n" for leak in leaks))
-    path.chmod(0o600)
+    text = "".join(json.dumps(leak) + "\n" for leak in leaks)
+    write_text(folder / "leaks.jsonl", text, private=True)
 
 
 def _read(path: Path, text_column: str, unit_column: str | None) -> PrivateCorpus:

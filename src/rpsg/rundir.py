@@ -347,29 +347,32 @@ class RunDir:
         staging.replace(self.release)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Writes a whole text file or nothing; see `write_bytes`."""
-    write_bytes(path, str.encode(text))
+    write_bytes(path, str.encode(text), private=private)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing: temporary name, fsync, rename."""
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Writes a whole file or nothing: temporary name, fsync, rename.
+
+    Only its owner can read it, at any moment, if it is private or in a folder of that name.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o600 if "private" in path.parts else 0o644)
+        Path(name).chmod(0o600 if private or "private" in path.parts else 0o644)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Writes a value as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", private=private)
 
 
 def new_run_folder(base: Path = Path("runs")) -> Path:

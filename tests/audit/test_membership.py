@@ -13,7 +13,7 @@ from rpsg.audit.permutation import joint_test
 from rpsg.audit.pool import Pool
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.selftest import self_test
-from rpsg.audit.split import pool_corpora, split_by_coin
+from rpsg.audit.split import game_of, pool_corpora, split_by_coin
 from rpsg.audit.verdict import LEAK, NONE_FOUND, TOO_FEW, judge
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import DataError
@@ -121,6 +121,45 @@ def test_the_control_is_fair_on_random_splits() -> None:
     ]
     assert sum(p <= 0.1 for p in p_values) < 12
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_split_that_was_balanced_by_label_is_not_called_biased() -> None:
+    # Texts of ten labels, each with words of its own: the hardest case for a classifier judged by halves.
+    biased = 0
+    for seed in range(20):
+        texts = invent(200, seed=seed)
+        records = tuple(
+            PrivateRecord(
+                record_id=str(i),
+                unit_id=f"u{i}",
+                text=f"{text} {f'label{i % 10} ' * 5}",
+                labels={"l": str(i % 10)},
+            )
+            for i, text in enumerate(texts)
+        )
+        members, others = split_by_coin(
+            PrivateCorpus(records=records, label_columns=("l",)), key=bytes([seed, 1])
+        )
+        pool = Pool.of(game_of(members, others, ["-"], seed=seed))
+        biased += bag_of_words_control(pool, n_permutations=199).is_biased
+    assert biased <= 1
+
+
+def test_large_units_on_one_side_are_no_leak() -> None:
+    # Half of the members have 50 texts, nobody else has: the highest of 50 scores is high by chance.
+    rng = np.random.default_rng(0)
+    sizes = np.r_[np.full(50, 50), np.ones(150, dtype=int)]
+    pool = Pool(
+        texts=("-",) * int(sizes.sum()),
+        units=np.repeat(np.arange(200), sizes),
+        is_member=np.arange(200) < 100,
+        seed=0,
+    )
+    scores = pool.by_unit(rng.normal(size=int(sizes.sum())))[None]
+    assert joint_test(scores, pool.is_member, seed=0, n_permutations=499).p_joint < 0.01
+    assert (
+        joint_test(scores, pool.is_member, seed=0, n_permutations=499, draw=pool.assignments).p_joint > 0.01
+    )
 
 
 # --- the test -------------------------------------------------------------------------------------

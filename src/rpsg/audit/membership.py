@@ -74,10 +74,16 @@ def membership_findings(pool: Pool, scores: Mapping[str, FloatVector]) -> tuple[
         pool: knows who is a member.
         scores: attack to one score a unit.
     """
-    tests = joint_test(np.stack(list(scores.values())), pool.is_member, seed=pool.seed)
+    table = np.stack(list(scores.values()))
+    tests = joint_test(table, pool.is_member, seed=pool.seed, draw=pool.assignments)
     found = [_joint_finding(pool, tests, len(scores))]
     combined, judged = combine(pool, scores)
-    test = joint_test(combined[None, judged], pool.is_member[judged], seed=pool.seed + 1)
+    test = joint_test(
+        combined[None, judged],
+        pool.is_member[judged],
+        seed=pool.seed + 1,
+        draw=lambda n, rng: pool.restrict(judged).assignments(n, rng),
+    )
     found += _figures(
         "combined",
         combined[judged],
@@ -175,7 +181,7 @@ def _figures(
                 control=fpr,
                 n_members=n_members,
                 n_nonmembers=n_nonmembers,
-                detail="" if rate.value is not None else f"needs {round(1 / fpr)} non-members",
+                detail="" if rate.value is not None else f"needs {round(1 / fpr) - 1} non-members",
             )
         )
     return found

@@ -4,6 +4,7 @@ A release that copies a few records lifts only those records' scores, and an AUC
 leaks a little of everybody moves only the AUC. The statistic therefore looks at several cut-offs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from rpsg.rng import Streams
 CUTS = (0.01, 0.05, 0.2)
 N_PERMUTATIONS = 9_999
 _BLOCK = 250
+Draw = Callable[[int, np.random.Generator], BoolArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,12 @@ class JointTest:
 
 
 def joint_test(
-    scores: FloatVector, is_member: BoolArray, *, seed: int, n_permutations: int = N_PERMUTATIONS
+    scores: FloatVector,
+    is_member: BoolArray,
+    *,
+    seed: int,
+    n_permutations: int = N_PERMUTATIONS,
+    draw: Draw | None = None,
 ) -> JointTest:
     """Tests whether members score higher, at any of several cut-offs and on the whole.
 
@@ -47,14 +54,16 @@ def joint_test(
         is_member: shape (n,).
         seed: of the permutations and the ties.
         n_permutations: assignments drawn.
+        draw: draws so many assignments, shape (n, n_units); None lets any unit exchange with any other.
     """
+    draw = draw or _exchange_all(is_member)
     weights = _weights(scores, int(is_member.sum()), Streams(seed).get("audit ties"))
     observed = _statistic(weights, is_member[None, :].astype(np.float32))[:, 0]
     rng = Streams(seed).get("audit permutations")
     n_above, n_joint, largest = np.zeros(len(scores)), 0, observed.max()
     for start in range(0, n_permutations, _BLOCK):
         n = min(_BLOCK, n_permutations - start)
-        drawn = _statistic(weights, _assignments(is_member, n, rng))
+        drawn = _statistic(weights, draw(n, rng).astype(np.float32))
         n_above += (drawn >= observed[:, None] - 1e-6).sum(axis=1)
         n_joint += int((drawn.max(axis=0) >= largest - 1e-6).sum())
     return JointTest(
@@ -64,9 +73,8 @@ def joint_test(
     )
 
 
-def _assignments(is_member: BoolArray, n: int, rng: np.random.Generator) -> "np.ndarray":
-    tiled = np.tile(is_member.astype(np.float32), (n, 1))
-    return rng.permuted(tiled, axis=1)
+def _exchange_all(is_member: BoolArray) -> Draw:
+    return lambda n, rng: rng.permuted(np.tile(is_member, (n, 1)), axis=1)
 
 
 def _weights(scores: FloatVector, n_members: int, rng: np.random.Generator) -> "np.ndarray":

@@ -19,6 +19,7 @@ KINDS: tuple[Kind, ...] = (
 # One sign more or less is another date, another sum.
 _NOT_FUZZY = frozenset({"amount", "date"})
 _MIN_FUZZY = 6
+_MAX_FUZZY = 100
 # Nobody writes these by chance where they are long.
 # Not ids: registry numbers and names of genes look like them, and 2 of 42 stood in other abstracts too.
 _UNMISTAKABLE = frozenset({"email", "address"})
@@ -139,8 +140,9 @@ def _keys(detail: Detail) -> set[tuple[Kind, str]]:
     So does a sign that was changed, and so do two that were swapped, and words in another order.
     """
     text = " ".join(sorted(detail.words))
-    if detail.kind in _NOT_FUZZY or len(text) < _MIN_FUZZY:
-        return set()
+    # All its neighbours of a run of a million digits would be a million times a million signs.
+    if detail.kind in _NOT_FUZZY or not _MIN_FUZZY <= len(text) <= _MAX_FUZZY:
+        return {(detail.kind, text)} if len(text) > _MAX_FUZZY else set()
     return {(detail.kind, text), *((detail.kind, text[:i] + text[i + 1 :]) for i in range(len(text)))}
 
 

@@ -83,11 +83,35 @@ class Pool:
         """Non-member units."""
         return self.n_units - self.n_members
 
+    def assignments(self, n: int, rng: np.random.Generator) -> BoolArray:
+        """Draws assignments of membership that were as likely as the true one, shape (n, n_units).
+
+        Units exchange sides with units of as many texts only: a unit's highest score grows with their number,
+        and a split by records, not units, need not treat large units as it treats small ones.
+        """
+        drawn = np.tile(self.is_member, (n, 1))
+        sizes = np.bincount(self.units, minlength=self.n_units)
+        for size in np.unique(sizes):
+            alike = np.flatnonzero(sizes == size)
+            drawn[:, alike] = rng.permuted(drawn[:, alike], axis=1)
+        return drawn
+
     def by_unit(self, scores: FloatVector) -> FloatVector:
         """Returns each unit's highest score, shape (n_units,), from one score a text."""
         highest = np.full(self.n_units, -np.inf)
         np.maximum.at(highest, self.units, scores)
         return highest
+
+    def restrict(self, chosen: BoolArray) -> "Pool":
+        """Returns the pool of some units, given as a mask over units."""
+        row = np.cumsum(chosen) - 1
+        kept = np.flatnonzero(chosen[self.units])
+        return Pool(
+            texts=tuple(self.texts[i] for i in kept),
+            units=row[self.units[kept]],
+            is_member=self.is_member[chosen],
+            seed=self.seed,
+        )
 
     def halves(self, *name: str | int) -> BoolArray:
         """Returns a random half of the units as a mask over texts; it ignores membership."""

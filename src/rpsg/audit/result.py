@@ -76,9 +76,8 @@ def detectable_auc(n_members: int, n_nonmembers: int) -> float:
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:
-    """Writes audit.json into a folder that only its owner can read; returns the file's path."""
+    """Writes audit.json, which only its owner can read; a new folder is closed to others too."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / FILE
-    write_json(path, audit.document())
-    path.chmod(0o600)
+    write_json(path, audit.document(), private=True)
     return path

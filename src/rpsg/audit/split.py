@@ -74,6 +74,21 @@ def _hash(unit: str, key: bytes) -> bytes:
     return hashlib.blake2b(unit.encode(), key=key).digest()
 
 
+def without_shared(
+    members: PrivateCorpus, nonmembers: PrivateCorpus
+) -> tuple[PrivateCorpus, PrivateCorpus, int]:
+    """Leaves out units with a text that the other side has too; returns how many those were."""
+    texts = [{record.text for record in side.records} for side in (members, nonmembers)]
+    shared = texts[0] & texts[1]
+    sides, n_left_out = [], 0
+    for side in (members, nonmembers):
+        units = {record.unit_id for record in side.records if record.text in shared}
+        n_left_out += len(units)
+        kept = tuple(record for record in side.records if record.unit_id not in units)
+        sides.append(replace(side, records=kept))
+    return sides[0], sides[1], n_left_out
+
+
 def game_of(
     members: PrivateCorpus,
     nonmembers: PrivateCorpus,

@@ -93,6 +93,8 @@ def audit(
                 chosen, config, folder, settings=settings, seed=seed, on_progress=tell, on_run=view.show
             )
         elif synthetic is not None:
+            if chosen:
+                raise ConfigError(f"--synthetic takes no run and no data beside it; {_USAGE}")
             folder = _needed(output, "-o")
             files = auditing.Files(
                 synthetic=synthetic,
