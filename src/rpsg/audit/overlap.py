@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Union
 import numpy as np
 
 from rpsg.audit.pool import FloatVector, Pool
+from rpsg.audit.similarity import LsaEmbedder, fit_tfidf
 from rpsg.text import words_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 Vectors = Union[FloatVector, "csr_matrix"]
 LENGTHS = (1, 2, 3, 5)
 N_NEAREST = 5
-_DIMENSIONS = 128
 _BLOCK = 1000
 
 
@@ -91,20 +91,12 @@ def word_vectors(
 ) -> dict[str, tuple[Vectors, Vectors]]:
     """Returns unit vectors of private and released texts made without any neural embedder.
 
-    `tfidf` weighs single words; `lsa` reduces these to 128 dimensions by a singular value decomposition, so
-    that texts on one matter are near in other words too (Deerwester et al. 1990). Both are fitted on the pool
-    and the public texts.
+    `tfidf` weighs single words; `lsa` reduces these to at most 200 dimensions, so that texts on one matter are
+    near in other words too. Both are fitted on the pool and the public texts.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
-    vectoriser = TfidfVectorizer(analyzer=words_of, sublinear_tf=True, min_df=1)
-    known = vectoriser.fit_transform([*pool.texts, *public])
-    private, released = known[: len(pool.texts)], vectoriser.transform(synthetic)
-    found: dict[str, tuple[Vectors, Vectors]] = {"tfidf": (private, released)}
-    n_dimensions = min(_DIMENSIONS, known.shape[0] - 1, known.shape[1] - 1)
-    svd = TruncatedSVD(n_dimensions, random_state=pool.seed % 2**31)
-    svd.fit(known)
-    found["lsa"] = (normalize(svd.transform(private)), normalize(svd.transform(released)))
-    return found
+    words = fit_tfidf([*pool.texts, *public])
+    lsa = LsaEmbedder.fit([*pool.texts, *public], seed=pool.seed % 2**31)
+    return {
+        "tfidf": (words.transform(pool.texts), words.transform(synthetic)),
+        "lsa": (lsa.embed(pool.texts), lsa.embed(synthetic)),
+    }
