@@ -91,8 +91,8 @@ def word_vectors(
 ) -> dict[str, tuple[Vectors, Vectors]]:
     """Returns unit vectors of private and released texts made without any neural embedder.
 
-    `tfidf` weighs single words; `lsa` reduces these to at most 200 dimensions, so that texts on one matter are
-    near in other words too. Both are fitted on the pool and the public texts.
+    `tfidf` weighs single words; `lsa` reduces these to at most 200 dimensions, so that texts on one matter
+    are near in other words too. Both are fitted on the pool and the public texts.
     """
     words = fit_tfidf([*pool.texts, *public])
     lsa = LsaEmbedder.fit([*pool.texts, *public], seed=pool.seed % 2**31)
