@@ -16,6 +16,8 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c "import torch" 2>/dev/null || { echo "this torch is built for a GPU: its libraries too"; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock); }
 	$(BIN)/rpsg models fetch
 	@touch $(READY)
 
