@@ -215,7 +215,7 @@ def recombined(rng: random.Random) -> Iterator[str]:
 def measure_start(folder: Path) -> None:
     path = folder / "config.yaml"
     path.write_text(json.dumps({"data": {"path": str(sample_path("posts_train.jsonl"))}}))
-    command = [sys.executable, "-m", "rpsg.cli"]
+    command = [sys.executable, "-m", "rpsg"]
     bare = best([sys.executable, "-c", "pass"])
     print(f"python alone: {bare}")
     print(f"rpsg --help, limit 0.5 s: {best([*command, '--help'])}")

@@ -23,7 +23,7 @@ def test_the_page_builds_a_package_that_a_run_uses(tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*install, "--target", str(site), str(package)], check=True, timeout=120)
     posts = sample_path("posts_test.jsonl")
-    command = [sys.executable, "-m", "rpsg.cli", "run", str(posts), "-n", "4", "-o", "run", "--quiet", *FAKE]
+    command = [sys.executable, "-m", "rpsg", "run", str(posts), "-n", "4", "-o", "run", "--quiet", *FAKE]
     command += ["--model", "parrot", "--set", "refine.similarity.enabled=false"]
     # A parrot copies: what it says of private posts must be refused, and is.
     done = subprocess.run(

@@ -360,7 +360,3 @@ def main() -> NoReturn:
         _show_bug(error)
         sys.exit(EXIT_BUG)
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()
