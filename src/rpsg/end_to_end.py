@@ -10,6 +10,7 @@ release and public inputs only, so the writing model may be remote.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
 from rpsg.llm.prompting import PromptName
-from rpsg.llm.surrogate import Surrogate
+from rpsg.llm.surrogate import Surrogate, SurrogateSettings
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATION_SHARE, Plan
 from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
 from rpsg.privacy import budget
@@ -49,6 +50,7 @@ from rpsg.text import MIN_WORDS, flaw_of
 from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
 PAID_NOTE = "written from the releases above and public inputs"
+_HALF = SurrogateSettings(tokens=200_000)  # two share the training of one
 
 
 def run_end_to_end(
@@ -330,8 +332,7 @@ def refine_ranked(
     Args:
         session: the open run.
         ranked: candidates, the best first.
-        write: writes so many more under a round's name, of earlier releases and public inputs, when the ranks
-            are used up; there is never another vote.
+        write: writes more, of earlier releases and public inputs, when the ranks are used up.
         usual: a filter by likelihood among synthetic texts.
     """
     wanted = session.config.n or 0
@@ -366,15 +367,15 @@ def _usual_texts(
     session: Session, candidates: Sequence[Candidate]
 ) -> tuple[UsualTexts | None, tuple[str, ...]]:
     config = session.config.refine.nll
-    texts = [item.text for item in candidates if flaw_of(item.text, min_words=MIN_WORDS) is None]
+    usable = [item for item in candidates if flaw_of(item.text, min_words=MIN_WORDS) is None]
     if not config.enabled:
         return None, ()
-    if len(texts) < CALIBRATION_MIN:
-        note = f"likelihood filter is off: it needs {CALIBRATION_MIN} candidates, and there are {len(texts)}"
+    if len(usable) < CALIBRATION_MIN:
+        note = f"likelihood filter is off: it needs {CALIBRATION_MIN} candidates, and there are {len(usable)}"
         return None, (note,)
     session.tell("prepare filters", 0, 1)
-    surrogate = Surrogate.train(texts, seed=session.streams.key("surrogate") % 2**31)
-    usual = UsualTexts.measure(surrogate, texts, quantile=config.quantile)
+    train = partial(Surrogate.train, seed=session.streams.key("surrogate") % 2**31, settings=_HALF)
+    usual = UsualTexts.measure(usable, train=train, quantile=config.quantile)
     session.tell("prepare filters", 1, 1)
     return usual, ()
 
@@ -383,12 +384,11 @@ def public_refinery(session: Session) -> Refinery:
     """Returns the filters that read synthetic texts and public models only."""
     off = {"enabled": False}
     config = session.config.refine
-    public_only = config.model_copy(
-        update={
-            "similarity": config.similarity.model_copy(update=off),
-            "nll": config.nll.model_copy(update=off),
-        }
-    )
+    changes = {
+        "similarity": config.similarity.model_copy(update=off),
+        "nll": config.nll.model_copy(update=off),
+    }
+    public_only = config.model_copy(update=changes)
     return Refinery(
         PrivateContext.nothing(),
         config=public_only,

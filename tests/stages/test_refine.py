@@ -15,6 +15,7 @@ from rpsg.rng import Streams
 from rpsg.stages.refine import (
     PrivateContext,
     Refinery,
+    UsualTexts,
     max_cosine,
     nll_threshold,
     private_details,
@@ -22,7 +23,7 @@ from rpsg.stages.refine import (
     similarity_threshold,
 )
 from rpsg.text import MIN_WORDS, WordRuns, flaw_of
-from rpsg.types import Embedder, LikelihoodModel, PiiSpan, PrivateRecord, PrivateVariant
+from rpsg.types import Candidate, Embedder, LikelihoodModel, PiiSpan, PrivateRecord, PrivateVariant
 
 Indices = npt.NDArray[np.int64]
 SMALL = SurrogateSettings(vocabulary=800, width=64, layers=2, tokens=60_000)
@@ -219,6 +220,29 @@ def test_a_text_with_its_own_seeds_likelihood_is_dropped() -> None:
     config = OFF.model_copy(update={"nll": NllConfig()})
     _, rejected = make(empty_context(n=60), config, surrogate=Fixed()).refine(given)  # type: ignore[arg-type]
     assert ("a", "likelihood") in [(item.item_id, item.reason) for item in rejected]
+
+
+def test_fresh_texts_are_as_usual_as_those_that_the_surrogates_were_trained_on() -> None:
+    rng = np.random.default_rng(0)
+    words = ["house", "river", "stone", "letter", "winter", "bread", "table", "doctor", "worker", "bottle"]
+    written = [
+        Candidate(
+            variant_id=f"v{i}", record_id=f"r{i}", text=" ".join(rng.choice(words, 40)) + ".", labels={}
+        )
+        for i in range(100)
+    ]
+    first, fresh = written[:60], written[60:]
+    settings = SurrogateSettings(tokens=200_000, width=96, layers=2)
+    usual = UsualTexts.measure(
+        first, train=lambda texts: Surrogate.train(texts, seed=1, settings=settings), quantile=0.1
+    )
+    kept, rejected = usual.keep(first)
+    assert (len(kept), len(rejected)) == (54, 6)
+    # Judged by a surrogate that knows the first sixty, not one of them would pass.
+    kept, rejected = usual.keep(fresh)
+    assert len(kept) >= 28 and {item.reason for item in rejected} <= {"likelihood"}
+    odd = Candidate(variant_id="odd", record_id="odd", text="zq xj " * 20 + ".", labels={})
+    assert usual.keep([odd])[0] == [] and usual.keep([])[0] == []
 
 
 def test_too_few_calibration_records_switch_filters_off_and_say_so() -> None:

@@ -6,7 +6,7 @@ surrogate model as its own seed. Thresholds are set once, on calibration records
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -239,27 +239,40 @@ class Refinery:
 class UsualTexts:
     """Keeps texts whose likelihood is usual among synthetic texts; reads synthetic texts only.
 
-    What is far likelier than the rest is boilerplate, what is far less likely is broken.
+    What is far likelier than the rest is boilerplate, what is far less likely is broken. Each text is judged
+    by a surrogate that was not trained on it: a small model knows its own texts, and would find every other
+    text strange.
 
     Attributes:
-        surrogate: trained on synthetic texts.
+        surrogates: each trained on one half of the synthetic texts.
+        first_half: ids of the candidates that the first was trained on.
         low: NLL per token below which a text is dropped.
         high: NLL per token above which it is.
     """
 
-    surrogate: LikelihoodModel
-    low: float
-    high: float
+    surrogates: tuple[LikelihoodModel, LikelihoodModel]
+    first_half: frozenset[str]
+    low: float = -math.inf
+    high: float = math.inf
 
     @classmethod
-    def measure(cls, surrogate: LikelihoodModel, texts: Sequence[str], *, quantile: float) -> "UsualTexts":
-        """Sets limits outside which a share `quantile` of these synthetic texts lies, half on each side."""
-        low, high = np.quantile(surrogate.nll(texts), [quantile / 2, 1 - quantile / 2])
-        return cls(surrogate=surrogate, low=float(low), high=float(high))
+    def measure(
+        cls,
+        candidates: Sequence[Candidate],
+        *,
+        train: Callable[[Sequence[str]], LikelihoodModel],
+        quantile: float,
+    ) -> "UsualTexts":
+        """Sets limits outside which a share `quantile` of these candidates lies, half on each side."""
+        halves = candidates[::2], candidates[1::2]
+        first, second = (train([item.text for item in half]) for half in halves)
+        usual = cls(surrogates=(first, second), first_half=frozenset(item.variant_id for item in halves[0]))
+        low, high = np.quantile(usual._nll(candidates), [quantile / 2, 1 - quantile / 2])
+        return replace(usual, low=float(low), high=float(high))
 
     def keep(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
         """Returns the candidates within the limits, in order, and one rejection for each other."""
-        values = self.surrogate.nll([item.text for item in candidates])
+        values = self._nll(candidates)
         usual = (values >= self.low) & (values <= self.high)
         kept = [item for item, fits in zip(candidates, usual, strict=True) if fits]
         rejected = [
@@ -268,6 +281,14 @@ class UsualTexts:
             if not fits
         ]
         return kept, rejected
+
+    def _nll(self, candidates: Sequence[Candidate]) -> Values:
+        values = np.empty(len(candidates))
+        known = np.asarray([item.variant_id in self.first_half for item in candidates], dtype=bool)
+        for surrogate, mine in zip(self.surrogates, (~known, known), strict=True):
+            places = np.flatnonzero(mine).tolist()
+            values[places] = surrogate.nll([candidates[i].text for i in places])
+        return values
 
 
 def private_details(texts: Sequence[str], detector: PiiDetector) -> list[frozenset[str]]:
