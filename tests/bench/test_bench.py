@@ -47,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]
 def test_every_cell_is_run_and_judged(done: tuple[Path, list[Outcome]]) -> None:
     folder, outcomes = done
     assert [(item.method, item.seed, item.state) for item in outcomes] == [
-        ("plain", 0, "done"), ("plain", 1, "done"), ("copy", 0, "done"), ("copy", 1, "done"),
+        ("plain", 0, "done"), ("copy", 0, "done"), ("plain", 1, "done"), ("copy", 1, "done"),
     ]  # fmt: skip
     names = set(outcomes[0].figures)
     assert all(set(item.figures) == names for item in outcomes)

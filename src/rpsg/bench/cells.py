@@ -6,23 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from rpsg import data, registry
-from rpsg.audit.membership import membership_findings, membership_scores
-from rpsg.audit.pool import Pool
-from rpsg.audit.split import game_of
+from rpsg import data
+from rpsg.bench.judge import Judgement, judge_release
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
-from rpsg.errors import DataError, RpsgError
-from rpsg.evaluate.run import evaluate_run, sample_of
+from rpsg.errors import RpsgError
 from rpsg.pipeline import load_corpus, run
 from rpsg.privacy.card_file import read_card
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import write_json
-from rpsg.scores import TextSample
 from rpsg.types import PrivateCorpus, Progress
-
-# Chosen in advance, not by what they find: of copied words, of likeness, of likelihood, and all together.
-_ATTACKS = ("ngram_overlap_5", "nearest tfidf", "bigram_ratio", "combined")
 
 State = Literal["done", "short", "failed"]
 
@@ -40,6 +33,7 @@ class Outcome:
         state: short when fewer texts were released than asked for; its figures would not compare.
         reason: why it is not done, or what could not be computed; never a text.
         card_epsilon: of the released texts as a whole, as the card has it; None where none is finite.
+        verdict: of the audit; empty where there was none.
         figures: family and name of a figure, joined by ": ", to its value.
         costs: seconds and tokens for 1,000 texts.
     """
@@ -54,6 +48,7 @@ class Outcome:
     card_epsilon: float | None
     figures: Mapping[str, float]
     costs: Mapping[str, float]
+    verdict: str = ""
 
 
 def run_bench(
@@ -110,64 +105,12 @@ def _run_cell(
         if not result.complete:
             reason = f"{len(result.texts)} of {config.n} texts"
             return _outcome(cell, "short", reason=reason, result=result)
-        figures = _judge(config, cell, settings.models.embed, result, given, held_out)
-        attacked, reason = _attack(cell, result, given, held_out)
-        return _outcome(cell, "done", reason=reason, result=result, figures={**figures, **attacked})
+        judged = judge_release(config, settings, result, given, held_out)
+        return _outcome(cell, "done", result=result, judged=judged)
     except RpsgError as error:
         return _outcome(cell, "failed", reason=str(error))
     except Exception as error:  # noqa: BLE001 (one cell must not end the others; a message may quote texts)
         return _outcome(cell, "failed", reason=f"a bug: {type(error).__name__}")
-
-
-def _judge(
-    config: BenchConfig,
-    cell: Cell,
-    embedder: str,
-    result: RunResult,
-    given: PrivateCorpus,
-    held_out: PrivateCorpus,
-) -> dict[str, float]:
-    labels = [name for name in given.label_columns if _shares_values(name, result, given)]
-    synthetic = TextSample(
-        texts=tuple(item.text for item in result.texts),
-        labels={name: tuple(item.labels.get(name, "") for item in result.texts) for name in labels},
-    )
-    samples = {"real": sample_of(given), "holdout": sample_of(held_out), "synthetic": synthetic}
-    judged = evaluate_run(
-        result.folder,
-        samples,
-        embedder=registry.embedder(embedder),
-        labels=labels,
-        language_model=config.language_model,
-        seed=cell.seed,
-    )
-    return {f"{family}: {item.name}": item.value for family, item in judged.scores if item.value is not None}
-
-
-def _attack(
-    cell: Cell, result: RunResult, given: PrivateCorpus, held_out: PrivateCorpus
-) -> tuple[dict[str, float], str]:
-    """Returns the AUC of attacks that guess from the release who was given to the method, or why not.
-
-    Attacks with language models are left out: they take minutes a cell.
-    """
-    texts = [item.text for item in result.texts]
-    try:
-        game = game_of(given, held_out, texts, seed=cell.seed)
-        pool = Pool.of(game)
-        findings = membership_findings(pool, membership_scores(pool, game))
-    except DataError as error:
-        return {}, f"no membership figures: {error}"
-    return {
-        f"membership: AUC, {item.attack.replace('_', ' ')}": item.value
-        for item in findings
-        if item.statistic == "AUC" and item.value is not None and item.attack in _ATTACKS
-    }, ""
-
-
-def _shares_values(name: str, result: RunResult, given: PrivateCorpus) -> bool:
-    real = {record.labels.get(name) for record in given.records}
-    return bool({item.labels.get(name) for item in result.texts} & real)
 
 
 def _outcome(
@@ -176,7 +119,7 @@ def _outcome(
     *,
     reason: str = "",
     result: RunResult | None = None,
-    figures: Mapping[str, float] | None = None,
+    judged: Judgement | None = None,
 ) -> Outcome:
     costs: dict[str, float] = {}
     card_epsilon = None
@@ -195,8 +138,9 @@ def _outcome(
         epsilon=cell.epsilon,
         seed=cell.seed,
         state=state,
-        reason=reason,
+        reason=judged.reason if judged else reason,
         card_epsilon=card_epsilon,
-        figures=figures or {},
+        verdict=judged.verdict if judged else "",
+        figures=judged.figures if judged else {},
         costs=costs,
     )

@@ -39,6 +39,9 @@ class BenchConfig(Section):
     holdout: Share = Field(
         0.2, description="of the people, never given to a method; figures are of these too"
     )
+    sentiment_judge: str = Field(
+        "", description="a classifier other than the one that chooses texts; compares texts with their seeds"
+    )
     language_model: str = Field("none", description="for next-word accuracy: small, or a causal model")
 
     @classmethod
@@ -108,19 +111,19 @@ def cells_of(config: BenchConfig) -> list[Cell]:
 
 
 def _cells(config: BenchConfig) -> Iterator[Cell]:
+    # Seed by seed: a benchmark that is cut short compares methods on the same people.
     for name, data in config.data.items():
-        for method, own in config.methods.items():
-            for model in config.models:
-                for epsilon in config.epsilons if _takes_epsilon(own) else (None,):
-                    for seed in config.seeds:
-                        settings = _settings(config, data, own, model, epsilon, seed)
+        for seed in config.seeds:
+            for method, own in config.methods.items():
+                for model in config.models:
+                    for epsilon in config.epsilons if _takes_epsilon(own) else (None,):
                         yield Cell(
                             data=name,
                             method=method,
                             model=model,
                             epsilon=epsilon,
                             seed=seed,
-                            settings=settings,
+                            settings=_settings(config, data, own, model, epsilon, seed),
                         )
 
 

@@ -17,6 +17,9 @@ _TITLES = {
     "diversity": "Lexical diversity",
     "fidelity": "Distribution similarity",
     "membership": "Membership inference: 0.5 is a guess, 1 names everybody (attacks on the release alone)",
+    "leaks": "What single people lose: shares of members, and the rank of a text's seed (high is good)",
+    "extraction": "Extraction",
+    "sentiment": "Sentiment agreement with the seed, by a classifier that chose nothing",
     "privacy": "Privacy: epsilon of the released texts as a whole, as the card has it",
     "efficiency": "Efficiency, for 1,000 texts",
 }
