@@ -14,9 +14,10 @@ from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.bench.tables import Figure, make_tables, write_tables
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError
+from rpsg.pipeline import load_corpus
 
 POSTS = sample_path("posts_train.jsonl")
-QUICK = Path(__file__).parents[2] / "benchmarks/configs/quick.yaml"
+CONFIGS = Path(__file__).parents[2] / "benchmarks/configs"
 
 
 def config(**changes: object) -> BenchConfig:
@@ -89,7 +90,7 @@ def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch:
         outcomes = run_bench(settings, tmp_path / "out")
     assert [item.state for item in outcomes] == ["failed", "failed"]
     assert outcomes[0].reason == "a bug: ValueError"
-    write_tables(outcomes, tmp_path / "out")
+    write_tables(outcomes, "plain", tmp_path / "out")
     page = (tmp_path / "out/tables.md").read_text()
     assert "seed 0 failed: a bug: ValueError" in page and "a private text" not in page
     outcomes = run_bench(settings, tmp_path / "out")
@@ -108,7 +109,7 @@ def test_fewer_texts_are_not_averaged(tmp_path: Path) -> None:
 def test_the_split_is_the_same_for_every_method_and_holds_people_out() -> None:
     corpus = read_corpus(POSTS, label_columns=("topic",))
     given, held_out = split(config(), corpus, 3)
-    again, _ = split(config(n=5), corpus, 3)
+    again, _ = split(config(n=30), corpus, 3)
     assert given.records == again.records != split(config(), corpus, 4)[0].records
     assert not {r.record_id for r in given.records} & {r.record_id for r in held_out.records}
     assert len(held_out) == pytest.approx(0.2 * len(corpus), abs=1)
@@ -135,7 +136,7 @@ def test_methods_without_epsilon_have_one_cell() -> None:
 
 def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
     one = Outcome(
-        data="posts", method="a|b_1", model="m", epsilon=4.0, seed=0, state="done", reason="",
+        data="posts", method="a|b_1", model="m", epsilon=4.0, n=20, seed=0, state="done", reason="",
         card_epsilon=3.9, figures={"utility: accuracy": 0.5}, costs={"seconds": 10.0},
     )  # fmt: skip
     many = [
@@ -144,8 +145,8 @@ def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
     figure = Figure.of([0.4, 0.5, 0.6])
     # Student, two degrees of freedom: 4.303 * 0.1 / sqrt(3).
     assert figure is not None and figure.half == pytest.approx(0.2484, abs=1e-4) and figure.n == 3
-    paths = write_tables(many, tmp_path)
-    assert [path.name for path in paths] == ["tables.md", "tables.tex", "tables.csv"]
+    paths = write_tables(many, "a|b_1", tmp_path)
+    assert [path.name for path in paths] == ["tables.md", "tables.tex", "tables.csv", "differences.csv"]
     assert "0.5 (0.252 to 0.748)" in paths[0].read_text() and "None." in paths[0].read_text()
     assert r"a|b\_1" in paths[1].read_text() and r"95 \%" not in paths[1].read_text()
     rows = list(csv.DictReader(paths[2].read_text().splitlines()))
@@ -175,9 +176,59 @@ def test_benchmarks_that_cannot_be_run_are_refused_before_they_begin(
     assert not (tmp_path / "out").exists()
 
 
-def test_quick_yaml_is_a_benchmark() -> None:
-    found: list[Cell] = cells_of(BenchConfig.load(QUICK))
-    assert len(found) == 18 and len({cell.method for cell in found}) == 6
+def test_a_reference_is_one_of_the_methods(tmp_path: Path) -> None:
+    values = config().model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "bench.yaml").write_text(json.dumps({**values, "reference": "none"}))
+    with pytest.raises(ConfigError, match="'none' is none of the methods: plain, copy"):
+        BenchConfig.load(tmp_path / "bench.yaml")
+    assert config().compared_with == "plain" and config(reference="copy").compared_with == "copy"
+
+
+def test_each_size_has_its_cells() -> None:
+    found = cells_of(config(n=[20, 30], seeds=[0]))
+    assert [(cell.n, cell.method) for cell in found] == [
+        (20, "plain"), (20, "copy"), (30, "plain"), (30, "copy"),
+    ]  # fmt: skip
+    assert [cell.run_config(Path("x")).n for cell in found] == [20, 20, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_cells", "n_methods"),
+    [("quick", 18, 6), ("small", 39, 9), ("abstracts", 21, 7), ("standard", 78, 9), ("full", 2052, 22)],
+)
+def test_the_configurations_are_benchmarks(name: str, n_cells: int, n_methods: int) -> None:
+    found: list[Cell] = cells_of(BenchConfig.load(CONFIGS / f"{name}.yaml"))
+    assert len(found) == n_cells and len({cell.method for cell in found}) == n_methods
+
+
+def test_a_method_may_have_a_model_of_its_own() -> None:
+    methods = {"plain": {"guarantee": "none"}, "own": {"guarantee": "none", "models": {"write": "other"}}}
+    found = cells_of(config(models=["a", "b"], methods=methods, seeds=[0]))
+    assert [(cell.method, cell.model) for cell in found] == [("plain", "a"), ("plain", "b"), ("own", "other")]
+    models = [cell.run_config(Path("x")).models for cell in found]
+    assert [(item.abstract, item.write) for item in models] == [("a", "a"), ("b", "b"), ("other", "other")]
+    named = config(models=["a"], settings={"models": {"abstract": "reader"}}, methods={"m": {}}, seeds=[0])
+    models = [cells_of(named)[0].run_config(Path("x")).models]
+    assert (models[0].abstract, models[0].write) == ("reader", "a")
+
+
+def test_files_in_the_format_of_augpe_are_data_sets(tmp_path: Path) -> None:
+    """Columns text, label1, label2, as its data_loader reads them."""
+    path = tmp_path / "train.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label1", "label2"])
+        for place in range(30):
+            review = f'The soup was cold, the waiter\n number {place} said "sorry", and we left.'
+            writer.writerow([review, "Business Category: Restaurants", f"Review Stars: {place % 5 + 1}.0"])
+    data = {"yelp": {"path": str(path), "label_columns": ["label1", "label2"], "n_units_bound": 300}}
+    (cell, *_) = cells_of(config(data=data, seeds=[0]))
+    corpus = load_corpus(cell.run_config(tmp_path / "run"))
+    assert len(corpus) == 30
+    assert corpus.records[6].labels == {
+        "label1": "Business Category: Restaurants", "label2": "Review Stars: 2.0",
+    }  # fmt: skip
+    assert '\n number 6 said "sorry"' in corpus.records[6].text
 
 
 def test_the_command(
@@ -192,8 +243,8 @@ def test_the_command(
     Path("bench.yaml").write_text(json.dumps(values))
     assert call("bench", "bench.yaml", "-o", "out") == 0
     shown = capsys.readouterr().out
-    assert "1/1 posts_copy_fake_epsilon-None_seed-0" in shown and "do not share them" in " ".join(
+    assert "1/1 posts_copy_fake_epsilon-None_n-20_seed-0" in shown and "do not share them" in " ".join(
         shown.split()
     )
-    assert "| posts | fake | copy | - |" in Path("out/tables.md").read_text()
+    assert "| posts | fake | copy | - | 20 |" in Path("out/tables.md").read_text()
     assert call("bench", "none.yaml", "-o", "out") == 2

@@ -42,6 +42,7 @@ _SHOWN = {
 # Beside these the same figure where nothing can have leaked: of people who were not given to the method.
 _WITH_CONTROL = ("copied_runs", "pii_replay", "linkage_tfidf")
 JOINT_P = "membership: p, all attacks jointly"
+WITHOUT_LEAK = ", where nothing leaked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,6 @@ def _pick(findings: Iterable[Finding]) -> Iterable[tuple[str, float]]:
         if name and item.value is not None:
             yield name, item.value
             if item.attack in _WITH_CONTROL and item.control is not None:
-                yield f"{name}, where nothing leaked", item.control
+                yield f"{name}{WITHOUT_LEAK}", item.control
         if item.attack == "all attacks jointly" and item.p_value is not None:
             yield JOINT_P, item.p_value

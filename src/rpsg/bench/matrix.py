@@ -3,17 +3,21 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from rpsg.config import DataConfig, Epsilon, RunConfig, Share, merge
 from rpsg.endpoints import Count, Section
 from rpsg.errors import ConfigError
+from rpsg.evaluate.resampling import MIN_ROWS
 from rpsg.method_config import GUARANTEES, MethodName
 from rpsg.yaml_file import read_yaml
 
+# Fewer have no figures.
+_Size = Annotated[int, Field(ge=MIN_ROWS)]
 _UNSAFE = re.compile(r"[^A-Za-z0-9.]+")
 
 
@@ -27,14 +31,19 @@ class BenchData(DataConfig):
 class BenchConfig(Section):
     """A benchmark. Every cell has the same number of texts, and for a seed the same split of the data."""
 
-    n: Count = Field(description="texts of every cell")
+    n: _Size | Annotated[tuple[_Size, ...], Field(min_length=1)] = Field(
+        description="texts of every cell; of several sizes each is compared with its like only"
+    )
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (4.0,)
     data: Annotated[Mapping[str, BenchData], Field(min_length=1)]
     methods: Annotated[Mapping[str, Mapping[str, object]], Field(min_length=1)] = Field(
         description="a name for the tables, and the settings of its runs"
     )
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("smollm2-135m-instruct",)
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("smollm2-135m-instruct",), description="that write; and abstract, where no settings name another"
+    )
+    reference: str = Field("", description="the method that others are compared with; the first by default")
     settings: Mapping[str, object] = Field({}, description="of every run")
     holdout: Share = Field(
         0.2, description="of the people, never given to a method; figures are of these too"
@@ -43,6 +52,23 @@ class BenchConfig(Section):
         "", description="a classifier other than the one that chooses texts; compares texts with their seeds"
     )
     language_model: str = Field("none", description="for next-word accuracy: small, or a causal model")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many texts a cell has, for each size."""
+        return self.n if isinstance(self.n, tuple) else (self.n,)
+
+    @property
+    def compared_with(self) -> str:
+        """The method that others are compared with."""
+        return self.reference or next(iter(self.methods))
+
+    @model_validator(mode="after")
+    def _reference_is_a_method(self) -> Self:
+        if self.compared_with not in self.methods:
+            known = ", ".join(self.methods)
+            raise ValueError(f"reference: {self.reference!r} is none of the methods: {known}")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> "BenchConfig":
@@ -67,6 +93,7 @@ class Cell:
         method: the method's name in the tables.
         model: that writes.
         epsilon: asked for; None where the method takes none.
+        n: texts asked for.
         seed: of the run and of the split.
         settings: of the run, all of them but its folder.
     """
@@ -75,13 +102,15 @@ class Cell:
     method: str
     model: str
     epsilon: float | None
+    n: int
     seed: int
     settings: Mapping[str, object]
 
     @property
     def name(self) -> str:
         """A folder name of its own."""
-        parts = (self.data, self.method, self.model, f"epsilon {self.epsilon}", f"seed {self.seed}")
+        of = (self.data, self.method, self.model)
+        parts = (*of, f"epsilon {self.epsilon}", f"n {self.n}", f"seed {self.seed}")
         return "_".join(_UNSAFE.sub("-", part).strip("-") for part in parts)
 
     def run_config(self, folder: Path) -> RunConfig:
@@ -112,19 +141,31 @@ def cells_of(config: BenchConfig) -> list[Cell]:
 
 def _cells(config: BenchConfig) -> Iterator[Cell]:
     # Seed by seed: a benchmark that is cut short compares methods on the same people.
-    for name, data in config.data.items():
-        for seed in config.seeds:
-            for method, own in config.methods.items():
-                for model in config.models:
-                    for epsilon in config.epsilons if _takes_epsilon(own) else (None,):
-                        yield Cell(
-                            data=name,
-                            method=method,
-                            model=model,
-                            epsilon=epsilon,
-                            seed=seed,
-                            settings=_settings(config, data, own, model, epsilon, seed),
-                        )
+    for (name, data), seed, n in product(config.data.items(), config.seeds, config.sizes):
+        for method, own in config.methods.items():
+            settings = _settings(config, data, own)
+            # A method may have a model of its own: DP-SGD trains one, RUPTA's reads private text.
+            models = (named,) if (named := _model_in(own, "write")) else config.models
+            for model, epsilon in product(models, config.epsilons if _takes_epsilon(own) else (None,)):
+                fixed: dict[str, object] = {"n": n, "seed": seed, "models": {"write": model}}
+                if not _model_in(settings, "abstract"):
+                    fixed["models"] = {"abstract": model, "write": model}
+                if epsilon is not None:
+                    fixed["epsilon"] = epsilon
+                yield Cell(
+                    data=name,
+                    method=method,
+                    model=model,
+                    epsilon=epsilon,
+                    n=n,
+                    seed=seed,
+                    settings=merge(settings, fixed),
+                )
+
+
+def _model_in(settings: Mapping[str, object], task: str) -> str | None:
+    models = settings.get("models")
+    return str(models[task]) if isinstance(models, Mapping) and models.get(task) else None
 
 
 def _takes_epsilon(settings: Mapping[str, object]) -> bool:
@@ -134,25 +175,10 @@ def _takes_epsilon(settings: Mapping[str, object]) -> bool:
     return settings.get("guarantee", GUARANTEES[method][0]) != "none" and method != "public"
 
 
-def _settings(
-    config: BenchConfig,
-    data: BenchData,
-    own: Mapping[str, object],
-    model: str,
-    epsilon: float | None,
-    seed: int,
-) -> Mapping[str, object]:
+def _settings(config: BenchConfig, data: BenchData, own: Mapping[str, object]) -> Mapping[str, object]:
     columns = data.model_dump(mode="json", exclude={"n_units_bound", "settings"}, exclude_unset=True)
-    fixed: dict[str, object] = {
-        "n": config.n,
-        "seed": seed,
-        "data": columns,
-        "models": {"abstract": model, "write": model},
-        # Judged by the benchmark, with people that no method was given.
-        "evaluate": {"enabled": False},
-    }
+    # Judged by the benchmark, with people that no method was given.
+    fixed: dict[str, object] = {"data": columns, "evaluate": {"enabled": False}}
     if data.n_units_bound is not None:
         fixed["n_units_bound"] = data.n_units_bound
-    if epsilon is not None:
-        fixed["epsilon"] = epsilon
     return merge(merge(merge(config.settings, data.settings), own), fixed)

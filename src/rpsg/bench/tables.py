@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rpsg.bench.cells import Outcome
+from rpsg.bench.compare import Difference, differences, differences_csv
 from rpsg.rundir import write_text
 
 _TITLES = {
@@ -23,7 +24,7 @@ _TITLES = {
     "privacy": "Privacy: epsilon of the released texts as a whole, as the card has it",
     "efficiency": "Efficiency, for 1,000 texts",
 }
-_NOTE = (
+NOTE = (
     "Mean over seeds (95 % Student interval). Every cell has the same number of texts, and for a seed the "
     "same split of the people. A cell that failed, or released fewer texts, is named and not averaged. The "
     "cells together have no joint guarantee unless a data budget was charged. Figures are computed from "
@@ -66,17 +67,20 @@ class Figure:
         return f"{self.mean:.3g} ({self.mean - self.half:.3g} to {self.mean + self.half:.3g})"
 
 
+Key = tuple[str, str, str, str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What a table says of a method on a data set.
 
     Attributes:
-        key: data, model, method, epsilon in words.
+        key: data, model, method, epsilon, texts of a cell, in words.
         figures: column to figure; None where no seed has one.
         missing: cells that are not averaged, in words.
     """
 
-    key: tuple[str, str, str, str]
+    key: Key
     figures: Mapping[str, Figure | None]
     missing: str
 
@@ -110,10 +114,10 @@ def _table(
     outcomes: Sequence[Outcome],
     value: Callable[[Outcome, str], float | None],
 ) -> Table:
-    groups: dict[tuple[str, str, str, str], list[Outcome]] = {}
+    groups: dict[Key, list[Outcome]] = {}
     for item in outcomes:
-        epsilon = "-" if item.epsilon is None else f"{item.epsilon:g}"
-        groups.setdefault((item.data, item.model, item.method, epsilon), []).append(item)
+        key = (item.data, item.model, item.method, show_epsilon(item.epsilon), str(item.n))
+        groups.setdefault(key, []).append(item)
     rows = []
     for key, items in groups.items():
         done = [item for item in items if item.state == "done"]
@@ -126,41 +130,101 @@ def _table(
     return title, columns, rows
 
 
-def write_tables(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Writes tables.md, tables.tex and tables.csv; returns their paths."""
-    tables = make_tables(outcomes)
-    pages = {"tables.md": _markdown(tables), "tables.tex": _latex(tables), "tables.csv": _csv(tables)}
+def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path) -> list[Path]:
+    """Writes tables.md, tables.tex, tables.csv and differences.csv; returns their paths.
+
+    Args:
+        outcomes: of the cells.
+        reference: the method that others are compared with.
+        folder: of the benchmark.
+    """
+    tables, compared = make_tables(outcomes), differences(outcomes, reference)
+    pages = {
+        "tables.md": _markdown(tables, compared, reference),
+        "tables.tex": _latex(tables),
+        "tables.csv": _csv(tables),
+        "differences.csv": differences_csv(compared),
+    }
     for name, page in pages.items():
         write_text(folder / name, page)
     return [folder / name for name in pages]
 
 
-_HEAD = ("data", "model", "method", "epsilon")
+HEAD = ("data", "model", "method", "epsilon", "n")
+# At this level a difference is named.
+LEVEL = 0.05
 
 
-def _cells_of(row: Row, columns: Iterable[str]) -> list[str]:
+def show_epsilon(epsilon: float | None) -> str:
+    """Returns an epsilon in words."""
+    return "-" if epsilon is None else f"{epsilon:g}"
+
+
+def cells_of(row: Row, columns: Iterable[str]) -> list[str]:
+    """Returns the cells of a row of a table, in words."""
     return [*row.key, *(str(row.figures[name] or "-") for name in columns)]
 
 
-def _markdown(tables: Sequence[Table]) -> str:
-    parts = [f"# Benchmark\n\n{_NOTE}\n"]
+def named_differences(compared: Sequence[Difference]) -> list[list[str]]:
+    """Returns the cells of the table of differences that are more than chance."""
+    return [
+        [
+            item.data, item.model, item.method, show_epsilon(item.epsilon),
+            show_epsilon(item.reference_epsilon), str(item.n), item.figure,
+            f"{item.mean:+.3g} ({item.mean - item.half:+.3g} to {item.mean + item.half:+.3g})",
+            f"{item.adjusted:.2g}",
+        ]
+        for item in compared
+        if item.adjusted < LEVEL
+    ]  # fmt: skip
+
+
+def about_differences(compared: Sequence[Difference], reference: str) -> str:
+    """Says what was compared and how."""
+    n_named = sum(item.adjusted < LEVEL for item in compared)
+    return (
+        f"Each method against {reference} of the same data, model, size and epsilon (where one takes none: "
+        "at every epsilon of the other): randomised blocks, a seed being a block; Student's test with the "
+        "spread of all methods together, two-sided, p by Holm's method over the comparisons of one figure on "
+        f"one data set. {n_named} of {len(compared)} differences have p below {LEVEL}; all are in "
+        "differences.csv. With few seeds the test has little power: no difference here is no proof of "
+        "likeness. Figures are many, and Holm's method is used within each only: some may be chance."
+    )
+
+
+DIFFERENCES_HEAD = (
+    "data", "model", "method", "epsilon", "reference's epsilon", "n", "figure", "difference", "p",
+)  # fmt: skip
+
+
+def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference: str) -> str:
+    parts = [f"# Benchmark\n\n{NOTE}\n"]
     for title, columns, rows in tables:
-        head = [*_HEAD, *(name.rpartition(": ")[2] for name in columns)]
-        parts += [f"## {title}\n", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-        parts += [f"| {' | '.join(_cells_of(row, columns))} |" for row in rows]
-        parts.append("")
-    missing = [(row.key, row.missing) for row in tables[0][2] if row.missing]
+        head = [*HEAD, *(name.rpartition(": ")[2] for name in columns)]
+        parts += [f"## {title}\n", *_lines(head, (cells_of(row, columns) for row in rows)), ""]
+    parts += [f"## What differs from {reference}\n", about_differences(compared, reference), ""]
+    parts += [*_lines(DIFFERENCES_HEAD, named_differences(compared)), ""]
+    missing = missing_of(tables)
     parts.append("## Cells that are not averaged, or lack a figure\n")
-    parts += [f"- {', '.join(key)}: {why}" for key, why in missing] or ["None."]
+    parts += [f"- {line}" for line in missing] or ["None."]
     return "\n".join(parts) + "\n"
+
+
+def missing_of(tables: Sequence[Table]) -> list[str]:
+    """Names the cells that are not averaged, or lack a figure."""
+    return [f"{', '.join(row.key)}: {row.missing}" for row in tables[0][2] if row.missing]
 
 
 def _latex(tables: Sequence[Table]) -> str:
     parts = []
     for title, columns, rows in tables:
-        head = [*_HEAD, *(name.rpartition(": ")[2] for name in columns)]
+        head = [*HEAD, *(name.rpartition(": ")[2] for name in columns)]
         lines = [" & ".join(text.translate(_LATEX) for text in line) + r" \\" for line in
-                 [head, *(_cells_of(row, columns) for row in rows)]]  # fmt: skip
+                 [head, *(cells_of(row, columns) for row in rows)]]  # fmt: skip
         lines.insert(1, r"\hline")
         parts += [
             rf"\begin{{table}}\caption{{{title.translate(_LATEX)}}}",
@@ -175,7 +239,7 @@ def _latex(tables: Sequence[Table]) -> str:
 def _csv(tables: Sequence[Table]) -> str:
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")
-    writer.writerow(["table", *_HEAD, "figure", "mean", "low", "high", "n_seeds", "not_averaged"])
+    writer.writerow(["table", *HEAD, "figure", "mean", "low", "high", "n_seeds", "not_averaged"])
     for title, columns, rows in tables:
         for row in rows:
             for name in columns:

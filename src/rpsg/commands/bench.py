@@ -1,35 +1,127 @@
 """`rpsg bench`."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rpsg.commands.options import Quiet
 
+if TYPE_CHECKING:
+    from rpsg.bench.cells import Outcome
+    from rpsg.bench.matrix import BenchConfig, Cell
+
+Say = Callable[[str], object]
+
 
 def bench(
     config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="bench.yaml")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder; a stopped benchmark goes on there.")
-    ],
+        Path | None, typer.Option("-o", "--output", help="Folder; a stopped benchmark goes on there.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells side by side, as far as the memory allows.")] = 1,
+    cell: Annotated[str, typer.Option(metavar="NAME", help="Run this cell only, and write no tables.")] = "",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it would ask of its models; run nothing.")
+    ] = False,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="With --plan: what your models write, for an estimate of hours.")
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option(help="Draw figures; needs matplotlib, pip install 'rpsg[bench]'.")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods: data sets x methods x models x epsilon x seeds, with means and intervals."""
+    from rpsg.bench.matrix import BenchConfig
+    from rpsg.errors import ConfigError
+
+    config = BenchConfig.load(config_file)
+    if plan:
+        _print_plan(config, tokens_per_second)
+        return
+    if output is None:
+        raise ConfigError("name a folder for the benchmark: -o FOLDER")
+    say: Say = (lambda _: None) if quiet else typer.echo
+    if cell:
+        _run(config, output, say, only=cell)
+        return
+    if figures:
+        _check_figures()
+    outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
+    paths = _write(outcomes, config, output, figures=figures)
+    for item in outcomes:
+        if item.state != "done":
+            say(f"{item.state}: {item.data}, {item.method}, seed {item.seed}: {item.reason}")
+    say(f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them.")
+
+
+def _run(config: "BenchConfig", folder: Path, say: Say, only: str | None = None) -> "list[Outcome]":
     from rpsg.bench.cells import run_bench
-    from rpsg.bench.matrix import BenchConfig, Cell
-    from rpsg.bench.tables import write_tables
 
-    def announce(cell: Cell, number: int, total: int) -> None:
-        if not quiet:
-            typer.echo(f"{number + 1}/{total} {cell.name}")
+    return run_bench(config, folder, only=only, on_cell=_announce(say))
 
-    outcomes = run_bench(BenchConfig.load(config_file), output, on_cell=announce)
-    paths = write_tables(outcomes, output)
-    if not quiet:
-        for item in outcomes:
-            if item.state != "done":
-                typer.echo(f"{item.state}: {item.data}, {item.method}, seed {item.seed}: {item.reason}")
-        typer.echo(
-            f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them."
+
+def _run_jobs(config_file: Path, folder: Path, say: Say, jobs: int) -> "list[Outcome]":
+    from rpsg.bench.parallel import run_side_by_side
+
+    return run_side_by_side(config_file, folder, jobs, on_cell=_announce(say))
+
+
+def _announce(say: Say) -> "Callable[[Cell, int, int], None]":
+    def announce(item: "Cell", number: int, total: int) -> None:
+        say(f"{number + 1}/{total} {item.name}")
+
+    return announce
+
+
+def _check_figures() -> None:
+    """Tells before hours of work rather than after them."""
+    from importlib.util import find_spec
+
+    from rpsg.errors import ConfigError
+
+    if find_spec("matplotlib") is None:
+        raise ConfigError("figures need matplotlib: pip install 'rpsg[bench]', or say --no-figures")
+
+
+def _write(
+    outcomes: "Sequence[Outcome]", config: "BenchConfig", folder: Path, *, figures: bool
+) -> list[Path]:
+    from rpsg.bench.figures import draw_figures
+    from rpsg.bench.page import write_page
+    from rpsg.bench.tables import make_tables, write_tables
+
+    paths = write_tables(outcomes, config.compared_with, folder)
+    drawn = draw_figures(make_tables(outcomes), folder / "figures") if figures else {}
+    write_page(outcomes, config.compared_with, drawn, folder / "index.html")
+    return [folder / "index.html", *paths]
+
+
+def _print_plan(config: "BenchConfig", tokens_per_second: float | None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from rpsg.bench.planning import plan_bench
+
+    planned = list(plan_bench(config))
+    table = Table("cell", "calls", "tokens read", "tokens written", "US dollars", box=SIMPLE_HEAD)
+    for item in planned:
+        price = "unknown" if item.cost is None else f"{item.cost:.2f}"
+        table.add_row(
+            item.cell.name, f"{item.n_calls:,}", f"{item.n_prompt_tokens:,}", f"{item.n_tokens:,}", price
         )
+    Console(highlight=False, width=160).print(table)
+    written = sum(item.n_tokens for item in planned)
+    costs = [item.cost for item in planned]
+    known = sum(cost for cost in costs if cost is not None)
+    total = f"{known:.2f} US dollars" + (" and calls whose price is unknown" if None in costs else "")
+    hours = "" if not tokens_per_second else f", {written / tokens_per_second / 3600:.1f} hours of writing"
+    typer.echo(
+        f"{len(planned)} cells, {sum(item.n_calls for item in planned):,} calls, "
+        f"{sum(item.n_prompt_tokens for item in planned):,} tokens read, {written:,} written, {total}{hours}."
+        " Calls are those of the first rounds; texts that are rejected are written again, up to a bound. "
+        "Nothing was spent."
+    )

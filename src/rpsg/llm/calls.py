@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def read_sent(db: sqlite3.Connection) -> list[Sent]:
         "SELECT host, model, content, COUNT(*), SUM(characters) FROM sent GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     return [Sent(host=row[0], model=row[1], content=row[2], n=row[3], n_characters=row[4]) for row in rows]
+
+
+def count_replies(path: Path) -> int:
+    """Returns how many requests to language models a file of finished calls holds an answer to."""
+    both = (
+        "SELECT (SELECT COALESCE(SUM(json_array_length(replies)), 0) FROM chunks) "
+        "+ (SELECT COUNT(*) FROM calls)"
+    )
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return int(db.execute(both).fetchone()[0])
 
 
 class CallStore:

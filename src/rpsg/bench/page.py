@@ -1,0 +1,70 @@
+"""One HTML page of a benchmark: its tables, figures and differences; it loads nothing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rpsg.bench.cells import Outcome
+from rpsg.bench.compare import differences
+from rpsg.bench.tables import (
+    DIFFERENCES_HEAD,
+    HEAD,
+    NOTE,
+    about_differences,
+    cells_of,
+    make_tables,
+    missing_of,
+    named_differences,
+)
+from rpsg.rundir import write_text
+
+
+def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str, Path], path: Path) -> None:
+    """Writes the page.
+
+    Args:
+        outcomes: of the cells.
+        reference: the method that others are compared with.
+        figures: title to SVG file.
+        path: to write to.
+    """
+    tables, compared = make_tables(outcomes), differences(outcomes, reference)
+    titles = [title for title, _, _ in tables]
+    shown = [
+        {
+            "title": title,
+            "head": [*HEAD, *(name.rpartition(": ")[2] for name in columns)],
+            "rows": [cells_of(row, columns) for row in rows],
+            "figures": [_inline(label, file) for label, file in figures.items() if label.startswith(title)],
+        }
+        for title, columns, rows in tables
+    ]
+    environment = Environment(
+        loader=PackageLoader("rpsg.bench", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page = environment.get_template("bench.html.j2").render(
+        note=NOTE,
+        tables=shown,
+        frontiers=[
+            _inline(label, file) for label, file in figures.items() if not label.startswith(tuple(titles))
+        ],
+        reference=reference,
+        about=about_differences(compared, reference),
+        differences_head=DIFFERENCES_HEAD,
+        differences=named_differences(compared),
+        missing=missing_of(tables),
+    )
+    write_text(path, page)
+
+
+def _inline(label: str, file: Path) -> tuple[str, Markup]:
+    """Returns a figure without what only a file of its own needs; matplotlib escaped the names in it."""
+    text = file.read_text(encoding="utf-8")
+    return label, Markup(text[text.index("<svg") :])

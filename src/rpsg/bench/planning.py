@@ -1,0 +1,52 @@
+"""What a benchmark would ask of its models, before it is started."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpsg.bench.matrix import BenchConfig, Cell, cells_of
+from rpsg.pipeline import load_corpus, plan_tasks
+from rpsg.types import PrivateCorpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellPlan:
+    """Calls of a cell's first round; texts that are rejected are asked for again, up to a bound.
+
+    Attributes:
+        cell: which.
+        n_calls: of language models.
+        n_prompt_tokens: read in all of them, estimated from characters.
+        n_tokens: written in all of them, estimated from the lengths asked for.
+        cost: US dollars for calls of servers; None where a price is unknown.
+    """
+
+    cell: Cell
+    n_calls: int
+    n_prompt_tokens: int
+    n_tokens: int
+    cost: float | None
+
+
+def plan_bench(config: BenchConfig) -> Iterator[CellPlan]:
+    """Plans every cell; reads each data set once and spends nothing.
+
+    Raises:
+        ConfigError: the settings of a cell are not allowed, or a price table cannot be read.
+        DataError: a data set cannot be read.
+    """
+    corpora: dict[str, PrivateCorpus] = {}
+    for cell in cells_of(config):
+        settings = cell.run_config(Path("planned"))
+        corpus = corpora.get(cell.data)
+        if corpus is None:
+            corpus = corpora[cell.data] = load_corpus(settings)
+        tasks = plan_tasks(settings, corpus)
+        prices = [task.cost for task in tasks if task.on_server]
+        yield CellPlan(
+            cell=cell,
+            n_calls=sum(task.n_calls for task in tasks),
+            n_prompt_tokens=sum(task.n_prompt_tokens for task in tasks),
+            n_tokens=sum(task.n_tokens for task in tasks),
+            cost=None if None in prices else sum(price for price in prices if price is not None),
+        )

@@ -1,0 +1,163 @@
+"""What a benchmark writes: differences, figures, the page, the plan."""
+
+import csv
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t, ttest_rel
+from test_bench import config
+
+from rpsg.audit.estimators import holm
+from rpsg.bench.cells import Outcome
+from rpsg.bench.compare import differences, differences_csv
+from rpsg.bench.figures import draw_figures
+from rpsg.bench.page import write_page
+from rpsg.bench.planning import plan_bench
+from rpsg.bench.tables import make_tables, named_differences, write_tables
+from rpsg.errors import ConfigError
+from test_cli import call
+
+ONE = Outcome(
+    data="posts", method="rpsg", model="m", epsilon=4.0, n=20, seed=0, state="done", reason="",
+    card_epsilon=3.9, figures={}, costs={"seconds": 10.0},
+)  # fmt: skip
+ACCURACY, DISTANCE = "utility: next_word_accuracy", "fidelity: frechet_distance"
+LEAKS = "membership: AUC, combined"
+
+
+def cells(method: str, epsilon: float | None, values: list[float], **changes: object) -> list[Outcome]:
+    return [
+        replace(
+            ONE, method=method, epsilon=epsilon, seed=seed,
+            figures={ACCURACY: value, DISTANCE: 1 - value, LEAKS: 0.5}, **changes,
+        )
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+OURS, WORSE, NOISY = [0.5, 0.52, 0.48], [0.4, 0.421, 0.379], [0.53, 0.5, 0.49]
+OUTCOMES = [
+    *cells("rpsg", 1.0, OURS), *cells("rpsg", 4.0, OURS),
+    *cells("worse", 4.0, WORSE), *cells("noisy", 4.0, NOISY), *cells("copy", None, WORSE),
+]  # fmt: skip
+
+
+def test_methods_are_compared_in_blocks_and_corrected_for_their_number() -> None:
+    found = {
+        (item.method, item.epsilon, item.reference_epsilon): item
+        for item in differences(OUTCOMES, "rpsg")
+        if item.figure == ACCURACY
+    }
+    assert set(found) == {("worse", 4.0, 4.0), ("noisy", 4.0, 4.0), ("copy", None, 1.0), ("copy", None, 4.0)}
+    worse = found["worse", 4.0, 4.0]
+    # Two-way analysis of variance by hand: 5 methods, 3 seeds, (5 - 1)(3 - 1) degrees of freedom.
+    table = np.array([OURS, OURS, WORSE, NOISY, WORSE])
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    error = math.sqrt(np.sum(rest**2) / 8 * 2 / 3)
+    assert worse.mean == pytest.approx(-0.1) and worse.n_seeds == 3
+    assert worse.half == pytest.approx(t.ppf(0.975, 8) * error)
+    assert worse.p_value == pytest.approx(2 * t.sf(0.1 / error, 8))
+    adjusted = [item.adjusted for item in found.values()]
+    assert adjusted == pytest.approx(list(holm([item.p_value for item in found.values()])))
+
+
+def test_with_two_methods_it_is_the_paired_test() -> None:
+    both = cells("rpsg", 4.0, OURS) + cells("noisy", 4.0, NOISY)
+    (found,) = (item for item in differences(both, "rpsg") if item.figure == ACCURACY)
+    paired = ttest_rel(NOISY, OURS)
+    low, high = paired.confidence_interval()
+    assert found.p_value == pytest.approx(paired.pvalue)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+
+
+def test_a_small_difference_that_happens_to_repeat_is_no_finding() -> None:
+    """Two seeds that differ by the same amount have no spread of their own, but other methods have."""
+    lucky = [value + 0.001 for value in OURS]
+    found = differences([*cells("lucky", 4.0, lucky), *OUTCOMES], "rpsg")
+    (p_value,) = (item.p_value for item in found if item.method == "lucky" and item.figure == ACCURACY)
+    assert p_value > 0.5
+
+
+def test_only_cells_that_are_done_and_alike_are_compared() -> None:
+    ours = cells("rpsg", 4.0, OURS)
+    assert differences(ours + cells("worse", 1.0, WORSE), "rpsg") == []
+    assert differences(ours + cells("worse", 4.0, WORSE, n=10), "rpsg") == []
+    assert differences(ours + cells("worse", 4.0, WORSE, state="short"), "rpsg") == []
+    assert differences(ours + cells("worse", 4.0, WORSE[:2]), "rpsg") == []
+    assert {item.p_value for item in differences(ours + cells("same", 4.0, OURS), "rpsg")} == {1.0}
+    # A cell that is missing costs a degree of freedom, not the comparison.
+    assert differences(ours + cells("noisy", 4.0, NOISY) + cells("worse", 4.0, WORSE[:2]), "rpsg")
+
+
+def test_differences_beyond_chance_are_named(tmp_path: Path) -> None:
+    write_tables(OUTCOMES, "rpsg", tmp_path)
+    page = (tmp_path / "tables.md").read_text()
+    assert "| posts | m | worse | 4 | 4 | 20 | utility: next_word_accuracy | -0.1 (" in page
+    named = named_differences(differences(OUTCOMES, "rpsg"))
+    assert {row[2] for row in named} == {"worse", "copy"}
+    rows = list(csv.DictReader(differences_csv(differences(OUTCOMES, "rpsg")).splitlines()))
+    assert len(rows) == 12 and rows[0]["method"] == "worse" and float(rows[0]["difference"]) < 0
+    assert {row["figure"] for row in rows} == {ACCURACY, DISTANCE, LEAKS}
+
+
+def test_figures_and_page_hold_every_method_and_escape_names(tmp_path: Path) -> None:
+    outcomes = [*OUTCOMES, *cells("<b>$x</b>", 4.0, WORSE, n=40)]
+    drawn = draw_figures(make_tables(outcomes), tmp_path / "figures")
+    assert {path.name for path in drawn.values()} >= {
+        "utility.svg", "utility-by-n.svg", "distribution-similarity.svg", "privacy.svg", "efficiency.svg",
+        "membership-inference.svg", "frontier-next-word-accuracy.svg", "frontier-frechet-distance.svg",
+    }  # fmt: skip
+    assert all(path.with_suffix(".png").read_bytes().startswith(b"\x89PNG") for path in drawn.values())
+    svg = (tmp_path / "figures/utility.svg").read_text()
+    assert "worse, ε 4" in svg and "&lt;b&gt;$x&lt;/b&gt;" in svg and "<b>" not in svg
+    again = draw_figures(make_tables(outcomes), tmp_path / "again")
+    assert all(path.read_bytes() == again[title].read_bytes() for title, path in drawn.items())
+    write_page(outcomes, "rpsg", drawn, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<svg") == len(drawn) and "<b>" not in page and "<script" not in page
+    assert "What differs from rpsg" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_without_matplotlib_figures_are_refused_before_anything_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match="--no-figures"):
+        draw_figures(make_tables(OUTCOMES), tmp_path / "figures")
+    file = tmp_path / "bench.yaml"
+    file.write_text(json.dumps(config().model_dump(mode="json", exclude_unset=True)))
+    assert call("bench", str(file), "-o", str(tmp_path / "out")) == 2
+    assert "--no-figures" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_plan_says_what_each_cell_asks_of_its_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, copy = list(plan_bench(config(seeds=[0])))
+    # 20 texts wanted need at least as many seeds, each with 6 summaries, 2 drafts and 2 rewrites.
+    assert plain.n_calls >= 20 * (6 + 2 + 2) and plain.cost == 0
+    assert copy.n_calls == 0
+    file = tmp_path / "bench.yaml"
+    file.write_text(json.dumps(config().model_dump(mode="json", exclude_unset=True)))
+    assert call("bench", str(file), "--plan", "--tokens-per-second", "10") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    n_written = 2 * plain.n_tokens
+    assert f"4 cells, {2 * plain.n_calls:,} calls" in shown
+    assert f"{n_written / 36000:.1f} hours of writing" in shown and "Nothing was spent" in shown
+    assert call("bench", str(file)) == 2 and "-o FOLDER" in capsys.readouterr().err
+
+
+def test_one_cell_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bench.yaml"
+    file.write_text(json.dumps(config(n=20).model_dump(mode="json", exclude_unset=True)))
+    name = "posts_copy_fake_epsilon-None_n-20_seed-1"
+    assert call("bench", str(file), "-o", str(tmp_path / "out"), "--cell", name) == 0
+    assert [path.stem for path in (tmp_path / "out/cells").iterdir()] == [name]
+    assert not (tmp_path / "out/tables.md").exists()
+    assert call("bench", str(file), "-o", str(tmp_path / "out"), "--cell", "none") == 2
+    assert "no cell none" in capsys.readouterr().err
