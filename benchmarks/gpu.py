@@ -2,9 +2,7 @@
 
 Needs a CUDA GPU and no model files: a Llama of 1.1 billion random weights in bfloat16 and a BERT of the size
 of MiniLM are made here, tokenizers from the sample texts. Same weights, prompts, lengths and sampling on both
-sides, which take turns; prompts are included. The vote has no GPU path in `rpsg`; what it would gain is
-measured here, and that its result would be the same. Ends with an error where something that must be equal
-is not.
+sides, which take turns; prompts are included. Ends with an error where something that must be equal is not.
 
     PYTHONPATH=src python benchmarks/gpu.py [seconds for all, default 150]
 """
@@ -39,7 +37,7 @@ from rpsg.llm.embed import TransformerEmbedder
 from rpsg.llm.local import LocalTextModel
 from rpsg.llm.sampling import Job
 from rpsg.llm.surrogate import train_tokenizer
-from rpsg.stages.vote import nearest, to_public_grid
+from rpsg.stages.vote import nearest
 from rpsg.types import Message, TextRequest
 
 BATCHES, N_WORDS, N_NEW = (32, 128, 512), 62, 100
@@ -258,11 +256,10 @@ def measure_vote(*, until: float) -> None:
     queries, items = (unit(rng, n) for n in (VOTE_QUERIES, VOTE_ITEMS))
     # Ties, which the lowest index must win.
     items[5000:5050] = items[:50]
-    nearest_on_gpu(queries[:10_000], items)
-    found, gpu_seconds = timed(lambda: nearest_on_gpu(queries, items))
+    nearest(queries[:20_000], items, device="cuda")
+    found, gpu_seconds = timed(lambda: nearest(queries, items, device="cuda"))
     print(
-        f"vote: {len(queries):,} x {DIMENSION} on {len(items):,} candidates, exact in float64: GPU "
-        f"{gpu_seconds:.2f} s (measured here; rpsg votes on the processor)",
+        f"vote: {len(queries):,} x {DIMENSION} on {len(items):,} candidates: GPU {gpu_seconds:.2f} s",
         flush=True,
     )
     _, probe = timed(lambda: nearest(queries[:20_000], items))
@@ -275,16 +272,6 @@ def measure_vote(*, until: float) -> None:
         "one run each"
     )
     check(f"the {n:,} votes are the same", holds=np.array_equal(expected, found[:n]))
-
-
-def nearest_on_gpu(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """`rpsg.stages.vote.nearest` on a GPU: whole numbers below 2^53, so every order of sums is exact."""
-    columns = torch.from_numpy(to_public_grid(items)).cuda().T
-    found = []
-    for start in range(0, len(queries), 50_000):
-        part = torch.from_numpy(queries[start : start + 50_000]).cuda().double()
-        found.append(((part * 2.0**15).round() @ columns).argmax(1).cpu())
-    return torch.cat(found).numpy()
 
 
 def unit(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -195,14 +195,14 @@ def vote_in_rounds(
     for number, mechanism in enumerate(planned.votes, start=1):
         if number > 1:
             ranked = _vary(session, ranked, planned.n_candidates, round_name=f"round {number}")
-        texts = [candidate.text for candidate in ranked]
         private_votes = floor_diversity(
             cast_votes(
                 session.embed_records(corpus.records),
                 [{}] * len(corpus),
                 units_of(corpus.records),
-                vectors=session.models.embedder.embed(texts),
-                classes=[""] * len(texts),
+                vectors=session.models.embedder.embed([candidate.text for candidate in ranked]),
+                classes=[""] * len(ranked),
+                device=session.config.generation.device,
             )
         )
         counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_votes))

@@ -174,6 +174,7 @@ def hold_vote(
         [record.unit_id for record in pool.records],
         vectors=session.models.embedder.embed([variant.text for variant in candidates]),
         classes=classes,
+        device=config.generation.device,
     )
     counts = _count_votes(session, votes, n_places)[: len(candidates)]
     kept = survivors(counts, classes, share=config.vote.survive)

@@ -13,11 +13,13 @@ from rpsg.errors import ModelError, ModelUnavailable
 from rpsg.llm.decoding import Decoder
 from rpsg.llm.device import require_on_gpus, resolve_device
 from rpsg.llm.embed import TransformerEmbedder
+from rpsg.llm.gpu_search import pays
 from rpsg.llm.kernels import use_slot_attention
 from rpsg.llm.local import LocalTextModel
 from rpsg.llm.sampling import Job
 from rpsg.llm.sentiment import TransformerSentiment
 from rpsg.llm.seq2seq import Seq2SeqSummariser
+from rpsg.stages.vote import nearest
 from rpsg.types import Device, Message, TextRequest
 from tiny_models import (
     tiny_bart,
@@ -177,3 +179,20 @@ def test_a_full_gpu_is_a_message(tmp_path: Path) -> None:
     ).save_pretrained(big)
     with almost_no_memory(), pytest.raises(ModelError, match=r"memory is full.* Use a smaller model"):
         TransformerEmbedder.load(big, name="b", device="cuda")
+
+
+def test_votes_on_a_gpu_are_those_on_a_processor() -> None:
+    rng = np.random.default_rng(0)
+    tables = (rng.standard_normal((n, 384)).astype(np.float32) for n in (30_000, 5_000))
+    vectors, items = (table / np.linalg.norm(table, axis=1, keepdims=True) for table in tables)
+    # Equal candidates, and pairs that single precision does not tell apart.
+    items[1000:1500] = items[:500]
+    items[2000:2500] = items[500:1000]
+    items[2000:2500, :4] += np.float32(2.0**-15)
+    vectors[:500] = items[500:1000]
+    assert pays(len(vectors), len(items), "auto") and not pays(len(vectors), len(items), "cpu")
+    on_cpu, on_gpu = (nearest(vectors, items, device=device) for device in BOTH)
+    assert np.array_equal(on_cpu, on_gpu) and len(set(on_gpu)) > 4_000
+    # Half precision, as vectors are kept on disk.
+    half = vectors.astype(np.float16)
+    assert np.array_equal(nearest(half, items, device="cuda"), nearest(half, items))

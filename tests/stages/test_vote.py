@@ -2,7 +2,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
+from rpsg.errors import ConfigError
+from rpsg.llm import gpu_search
 from rpsg.privacy.mechanisms import GRID_STEPS, GaussianSum
 from rpsg.stages import vote
 from rpsg.stages.vote import best_of_each, cast_votes, classes_of, nearest, survivors
@@ -102,6 +105,27 @@ def test_near_ties_and_equal_candidates_are_told_apart_without_rounding() -> Non
     whole = [np.rint(table.astype(np.float64) * 2**15).astype(np.int64) for table in (vectors, candidates)]
     # numpy takes the first of several largest.
     assert np.array_equal(nearest(vectors, candidates), np.argmax(whole[0] @ whole[1].T, axis=1))
+
+
+def test_votes_are_computed_on_a_gpu_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch on the processor in the place of a GPU; tests/llm/test_gpu.py has a real one."""
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    monkeypatch.setattr(gpu_search, "_PRODUCTS", 64 * 1000)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    rng = np.random.default_rng(3)
+    vectors, candidates = unit(rng, 1500, 256), near_ties(rng, 50)
+    candidates = np.concatenate([candidates, candidates[::-1]])
+    expected = nearest(vectors, candidates)
+    assert not gpu_search.pays(len(vectors), len(candidates), "auto")
+    monkeypatch.setattr(gpu_search, "_WORTHWHILE", 1)
+    assert [gpu_search.pays(5, 5, item) for item in ("cpu", "cuda", "auto")] == [False, True, True]
+    with monkeypatch.context() as patch:
+        patch.setattr(vote._Search, "among", lambda *_, **__: pytest.fail("not on the GPU"))
+        assert np.array_equal(nearest(vectors, candidates, device="auto"), expected)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert np.array_equal(nearest(vectors, candidates, device="auto"), expected)
+    with pytest.raises(ConfigError, match="cuda, but"):
+        nearest(vectors, candidates, device="cuda")
 
 
 def test_memory_of_a_vote_does_not_grow_with_the_records(monkeypatch: pytest.MonkeyPatch) -> None:

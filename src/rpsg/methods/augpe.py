@@ -77,6 +77,7 @@ def _vote(
         [record.unit_id for record in corpus.records],
         vectors=_look_ahead(session, [population[i] for i in usable], number),
         classes=[class_name(population[i].labels) for i in usable],
+        device=session.config.generation.device,
     )
     private_rows = floor_diversity(
         PrivateRows(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rpsg.llm.gpu_search import GpuSearch, pays
 from rpsg.privacy.mechanisms import PrivateRows
-from rpsg.types import FloatArray, Labels, VectorRows
+from rpsg.types import Device, FloatArray, Labels, VectorRows
 
 SMALL_CLASS = 5
 BLOCK = 2048
@@ -44,7 +45,11 @@ def to_public_grid(vectors: FloatArray) -> Grid:
 
 
 def nearest(
-    queries: VectorRows, items: FloatArray, *, rows: npt.NDArray[np.int64] | None = None
+    queries: VectorRows,
+    items: FloatArray,
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    device: Device = "cpu",
 ) -> npt.NDArray[np.int64]:
     """Returns the index of each query's nearest item by Euclidean distance.
 
@@ -52,12 +57,16 @@ def nearest(
     query and the items alone: rounding that depends on the other queries would let one record move many
     votes. Ties go to the lowest index.
 
-    Memory is that of `BLOCK` queries times the items, whatever the number of queries.
+    Memory is that of `BLOCK` queries times the items, whatever the number of queries. A GPU finds the same.
 
     Args:
         queries: shape (n, d).
         items: shape (m, d), m at least 1.
         rows: the queries that are asked for; all by default.
+        device: that computes where there is much to do; auto is a GPU where there is one.
+
+    Raises:
+        ConfigError: device is cuda, and there is none.
     """
     wanted = np.arange(len(queries)) if rows is None else rows
     found = np.empty(len(wanted), dtype=np.int64)
@@ -69,10 +78,14 @@ def nearest(
     for i, row in enumerate(grid.astype(np.int32)):
         places.setdefault(row.tobytes(), i)
     first = np.asarray(list(places.values()))
-    search = _Search.among(grid[first], n_queries=min(BLOCK, len(wanted)))
-    for start in range(0, len(wanted), BLOCK):
-        block = to_public_grid(queries[wanted[start : start + BLOCK]])
-        found[start : start + BLOCK] = first[search.nearest(block)]
+    search: GpuSearch | _Search
+    if pays(len(wanted), len(first), device):
+        search = GpuSearch(grid[first], grid=_GRID)
+    else:
+        search = _Search.among(grid[first], block=min(BLOCK, len(wanted)))
+    for start in range(0, len(wanted), search.block):
+        part = slice(start, start + search.block)
+        found[part] = first[search.nearest(queries[wanted[part]])]
     return found
 
 
@@ -84,16 +97,18 @@ class _Search:
         items: on the grid, all different, shape (m, d).
         columns: the same in single precision, shape (d, m).
         reach: by how much two products with a query of length 1 may be off together.
+        block: most queries at a time.
         scores: room for the products of a block.
     """
 
     items: Grid
     columns: FloatArray
     reach: float
+    block: int
     scores: FloatArray
 
     @classmethod
-    def among(cls, items: Grid, *, n_queries: int) -> "_Search":
+    def among(cls, items: Grid, *, block: int) -> "_Search":
         # Whole numbers below 2^24 are exact in single precision, and a sum of d of their products is off by
         # at most d u / (1 - d u) |q| |c| in any order, u = 2^-24 (Higham, Accuracy and Stability of
         # Numerical Algorithms, 2nd edition, equation 3.5).
@@ -104,10 +119,12 @@ class _Search:
             items=items,
             columns=np.ascontiguousarray(items.T, dtype=np.float32),
             reach=2 * error * longest * _SLACK,
-            scores=np.empty((n_queries, n), dtype=np.float32),
+            block=block,
+            scores=np.empty((block, n), dtype=np.float32),
         )
 
-    def nearest(self, queries: Grid) -> npt.NDArray[np.int64]:
+    def nearest(self, vectors: FloatArray) -> npt.NDArray[np.int64]:
+        queries = to_public_grid(vectors)
         each = np.arange(len(queries))
         scores = np.matmul(queries.astype(np.float32), self.columns, out=self.scores[: len(queries)])
         best: npt.NDArray[np.int64] = scores.argmax(axis=1)
@@ -127,6 +144,7 @@ def cast_votes(
     *,
     vectors: FloatArray,
     classes: Sequence[str],
+    device: Device = "cpu",
 ) -> PrivateRows:
     """Lets each private record vote for its nearest candidate of its own class.
 
@@ -140,6 +158,7 @@ def cast_votes(
         vectors: unit vectors of the candidates, shape (m, d).
         classes: class of each candidate. A record whose class has no candidate votes in the class
             that the small ones share, or not at all.
+        device: that computes; the votes are the same on each.
     """
     theirs = np.asarray(classes, dtype=object)
     present = set(classes)
@@ -150,7 +169,7 @@ def cast_votes(
     for name in sorted(present):
         items = np.flatnonzero(theirs == name)
         records = np.flatnonzero(own == name)
-        choices.append(items[nearest(private_vectors, vectors[items], rows=records)])
+        choices.append(items[nearest(private_vectors, vectors[items], rows=records, device=device)])
         voters.append(records)
     unit_index = {unit: i for i, unit in enumerate(dict.fromkeys(private_units))}
     units = np.asarray([unit_index[unit] for unit in private_units], dtype=np.int64)
