@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rpsg.config import RunConfig
-from rpsg.endpoints import CallingConfig
+from rpsg.endpoints import CallingConfig, ExecutorConfig
 
 
 def changed_fields(old: RunConfig, new: RunConfig) -> list[str]:
@@ -14,13 +14,14 @@ def changed_fields(old: RunConfig, new: RunConfig) -> list[str]:
 
 
 def _lasting(config: RunConfig) -> RunConfig:
-    # A run folder may be moved, and limits on calls may be raised: neither changes a text.
+    # A run folder may be moved, limits on calls raised, the work given to others: none changes a text.
     output = config.output.model_copy(update={"folder": None})
     generation = config.generation
     if generation.device == "auto":
         # Not noted: begun by a version whose models all computed on the processor.
         generation = generation.model_copy(update={"device": "cpu"})
-    return config.model_copy(update={"output": output, "generation": generation, "calling": CallingConfig()})
+    where = {"output": output, "calling": CallingConfig(), "executor": ExecutorConfig()}
+    return config.model_copy(update={**where, "generation": generation})
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from rpsg.endpoints import CallingConfig, Count, EndpointConfig, Section
+from rpsg.endpoints import CallingConfig, Count, EndpointConfig, ExecutorConfig, Section
 from rpsg.errors import ConfigError
 from rpsg.method_config import (
     AugpeConfig,
@@ -210,6 +210,7 @@ class RunConfig(Section):
         False, description="let a remote model write from summaries of private text (`none`, `selection`)"
     )
     generation: GenerationConfig = GenerationConfig()
+    executor: ExecutorConfig = ExecutorConfig()
     abstract: AbstractConfig = AbstractConfig()
     write: WriteConfig = WriteConfig()
     keys: KeysConfig = KeysConfig()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rpsg.errors import ConfigError
 from rpsg.types import Content, Trust
@@ -96,6 +96,19 @@ class EndpointConfig(Section):
                 f"the environment variable {missing[0]} is not set; set it to the key of the model server"
             )
         return [os.environ[name] for name in self.api_key_env] or [""]
+
+
+class ExecutorConfig(Section):
+    """Where models that are not on a server compute; the texts are the same. `executor: ray` is its kind."""
+
+    kind: Literal["serial", "threads", "ray"] = "serial"
+    workers: Count | None = Field(None, description="models side by side; default: as the cores allow")
+    address: str = Field("", description="of a Ray cluster; empty: one of our own on this machine")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_kind(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
 
 
 class CallingConfig(Section):

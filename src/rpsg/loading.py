@@ -1,12 +1,25 @@
 """A run's models: one a task, each reading only what it may, each finished call kept."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.endpoints import FREE, Serving, find_endpoint
+from rpsg.errors import ConfigError
+from rpsg.executor import (
+    ChunkedEmbedder,
+    Executor,
+    Kind,
+    Spec,
+    SpreadEmbedder,
+    SpreadTextModel,
+    ThreadExecutor,
+)
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
 from rpsg.llm.device import resolve_device
@@ -44,7 +57,7 @@ class Models:
 
     summariser: Summariser | None
     writer: StagedTextModel
-    embedder: Embedder
+    embedder: ChunkedEmbedder | SpreadEmbedder
     sentiment: SentimentModel | None
     pii: PiiDetector | None
     open: tuple["Closeable", ...] = ()
@@ -131,14 +144,55 @@ def with_device(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"generation": generation})
 
 
-def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) -> Models:
+@contextmanager
+def open_executor(config: RunConfig, private: Path) -> Iterator[Executor | None]:
+    """Starts the workers that a configuration asks for; none where the models compute in this process.
+
+    Args:
+        config: of the run.
+        private: the private part of the run folder; workers elsewhere read and write there.
+
+    Raises:
+        ConfigError: Ray is not installed, or threads of a worker are not named.
+        ModelError: the cluster cannot be reached.
+    """
+    wanted, threads = config.executor, config.generation.threads
+    if wanted.kind == "serial":
+        yield None
+        return
+    if threads is None:
+        raise ConfigError(
+            f"executor.kind: {wanted.kind} needs generation.threads, the processor threads of each worker, "
+            "for example 1: by default one model takes all cores"
+        )
+    if wanted.kind == "threads":
+        n_workers = wanted.workers or max(1, (os.cpu_count() or 1) // threads)
+        with closing(ThreadExecutor(n_workers)) as executor:
+            yield executor
+        return
+    from rpsg.executor_ray import RayExecutor
+
+    with closing(RayExecutor(wanted, private, threads=threads, device=config.generation.device)) as executor:
+        yield executor
+
+
+def load_models(
+    config: RunConfig, store: CallStore, on_progress: OnProgress, executor: Executor | None = None
+) -> Models:
     """Loads the models that a configuration names.
+
+    Args:
+        config: of the run.
+        store: of finished calls.
+        on_progress: told how far a stage is.
+        executor: computes for the models of transformers; this process by default.
 
     Raises:
         ModelUnavailable: a model's files are not there.
         PrivateDataError: a task that reads private text, or a summary of it, names a remote model.
     """
-    names, device, loader = config.models, config.generation.device, _Loader(config, store, on_progress)
+    names, device = config.models, config.generation.device
+    loader = _Loader(config, store, on_progress, executor)
     writer = loader.load(names.write)
     # End-to-end, nothing is summarised, and the writer reads ledger outputs only: it may be remote.
     summariser = None if config.guarantee == "end-to-end" else loader.summariser(writer)
@@ -146,10 +200,8 @@ def load_models(config: RunConfig, store: CallStore, on_progress: OnProgress) ->
         require_local(summariser.name, summariser.trust, task="abstraction")
         if not config.allow_remote_abstractions:
             require_local(writer.name, writer.trust, task="writing from summaries of private text")
-    embedder = registry.embedder(names.embed, device=device, serving=loader.serving)
+    embedder = loader.embedder()
     require_local(embedder.name, embedder.trust, task="embedding")
-    if isinstance(embedder, Closeable):
-        loader.opened.append(embedder)
     return Models(
         summariser=summariser,
         sentiment=loader.sentiment(),
@@ -188,6 +240,7 @@ class _Loader:
     config: RunConfig
     store: CallStore
     on_progress: OnProgress
+    executor: Executor | None = None
     opened: list[Closeable] = field(default_factory=list)
     serving: Serving = field(init=False)
     meter: Meter = field(init=False)
@@ -203,6 +256,8 @@ class _Loader:
 
     def load(self, name: str) -> TextModel:
         generation = self.config.generation
+        if self.executor is not None and find_endpoint(name, self.config.endpoints) is None:
+            return SpreadTextModel(self.executor, self.spec("text", name))
         model = registry.text_model(
             name,
             device=generation.device,
@@ -241,10 +296,9 @@ class _Loader:
     def summariser(self, writer: TextModel) -> Summariser:
         config, name = self.config, self.config.models.abstract
         if registry.is_summariser(name):
+            spec = self.spec("summariser", name)
             return StoredSummariser(
-                registry.summariser(
-                    name, max_tokens=config.abstract.max_tokens, device=config.generation.device
-                ),
+                SpreadTextModel(self.executor, spec) if self.executor else cast("Summariser", spec.load()),
                 self.store,
                 chunk_size=config.generation.chunk_size,
                 settings=self.settings,
@@ -255,6 +309,27 @@ class _Loader:
             load_prompt(config.abstract.prompt, "abstract"),
             sampling=config.abstract,
             max_tokens=config.abstract.max_tokens,
+        )
+
+    def embedder(self) -> ChunkedEmbedder | SpreadEmbedder:
+        name, generation = self.config.models.embed, self.config.generation
+        if self.executor is not None and find_endpoint(name, self.config.endpoints) is None:
+            spec = self.spec("embedder", name)
+            return SpreadEmbedder(self.executor, spec, chunk_size=generation.chunk_size)
+        embedder = registry.embedder(name, device=generation.device, serving=self.serving)
+        if isinstance(embedder, Closeable):
+            self.opened.append(embedder)
+        return ChunkedEmbedder(embedder, chunk_size=generation.chunk_size)
+
+    def spec(self, kind: Kind, name: str) -> Spec:
+        generation, max_tokens = self.config.generation, self.config.abstract.max_tokens
+        return Spec(
+            kind=kind,
+            name=name,
+            device=generation.device,
+            dtype=generation.dtype,
+            threads=generation.threads,
+            max_tokens=max_tokens if kind == "summariser" else 0,
         )
 
     def sentiment(self) -> SentimentModel | None:

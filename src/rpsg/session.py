@@ -7,18 +7,16 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-import numpy as np
-
 from rpsg.config import RunConfig
 from rpsg.llm.calls import CallStore
 from rpsg.llm.wrappers import StagedTextModel, require_local
-from rpsg.loading import Models, OnProgress, load_models, load_writer
+from rpsg.loading import Models, OnProgress, load_models, load_writer, open_executor
 from rpsg.privacy.ledger import Ledger, Limit
 from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
-from rpsg.types import Embedder, FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
 from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
@@ -72,12 +70,11 @@ class Session:
         return {record.record_id: row for record, row in zip(records, vectors, strict=True)}
 
     def _embed_private(self, texts: Sequence[str]) -> FloatArray:
-        embed = self.models.embedder.embed
         if self.config.guarantee != "end-to-end":
-            return embed(texts)
+            return self.models.embedder.embed(texts)
         # In a batch, a text's last bits depend on the others: padding, and how products are summed.
         # Sensitivity is proved for vectors that are a function of one record.
-        return embed_singly(self.models.embedder, texts)
+        return self.models.embedder.embed_singly(texts)
 
     def find_details(self, records: Sequence[PrivateRecord]) -> dict[str, frozenset[str]]:
         """Returns the personal details in each record's text; none without a detector."""
@@ -104,11 +101,6 @@ class Session:
         return self.tones
 
 
-def embed_singly(embedder: Embedder, texts: Sequence[str]) -> FloatArray:
-    """Embeds each text by itself: its vector is a function of the text alone, to the last bit."""
-    return np.concatenate([embedder.embed([text]) for text in texts]) if texts else embedder.embed([])
-
-
 @contextmanager
 def open_session(
     config: RunConfig, folder: RunDir, on_progress: OnProgress, *, noise: NoiseSource | None = None
@@ -130,7 +122,8 @@ def open_session(
         open_files.callback(ledger.close)
         store = open_files.enter_context(closing(CallStore(folder.calls)))
         told = partial(_count, counts, noted)
-        models = load_models(config, store, told)
+        executor = open_files.enter_context(open_executor(config, folder.private))
+        models = load_models(config, store, told, executor)
         open_files.enter_context(closing(models))
         vectors = VectorStore(folder.embeddings, model=models.embedder.name)
         for name in folder.shard_names():

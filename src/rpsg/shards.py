@@ -19,10 +19,10 @@ from typing import Self
 from rpsg import data
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.executor import embed_singly
 from rpsg.loading import Closeable, OnProgress, check_trust, load_embedder, with_device
 from rpsg.plan_keys import plan_keys
 from rpsg.rundir import RunDir
-from rpsg.session import embed_singly
 from rpsg.stored import take, units_of
 from rpsg.types import PrivateCorpus, PrivateRecord, Progress
 from rpsg.vectors import VectorStore
@@ -109,7 +109,7 @@ def run_shard(config: RunConfig, corpus: PrivateCorpus, shard: Shard, *, on_prog
                 opened.enter_context(closing(embedder))
             VectorStore(folder.shard(shard.name) / "embeddings", model=embedder.name).embed(
                 (record.text for record in records),
-                lambda texts: embed_singly(embedder, texts),
+                lambda texts: embed_singly(embedder.embed, texts),
                 on_block=lambda done: on_progress(
                     Progress(stage=f"shard {shard.number} of {shard.of}", done=done, total=len(records))
                 ),

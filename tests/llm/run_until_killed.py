@@ -1,39 +1,15 @@
 """A run whose writer is on a server, in a process of its own: python run_until_killed.py FOLDER URL."""
 
-import hashlib
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
-
-import numpy as np
 
 from rpsg import pipeline, rundir
 from rpsg.config import RunConfig
 from rpsg.data import sample_path
-from rpsg.privacy.noise import FixedNoise, IntArray
 
-
-class KeyedNoise(FixedNoise):
-    """Draws that depend on what they are added to alone: a restart draws the same."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def gaussian(self, values: IntArray, std: float) -> IntArray:
-        self._seed(values.tobytes(), std)
-        return super().gaussian(values, std)
-
-    def noisy_max(self, utilities: Sequence[float], scale: float) -> int:
-        self._seed(list(utilities), scale)
-        return super().noisy_max(utilities, scale)
-
-    def shuffle(self, n: int) -> list[int]:
-        self._seed(n)
-        return super().shuffle(n)
-
-    def _seed(self, *given: object) -> None:
-        digest = hashlib.sha256(repr(given).encode()).digest()
-        self._rng = np.random.default_rng(int.from_bytes(digest[:8]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from keyed_noise import KeyedNoise
 
 
 def main(folder: str, url: str) -> None:

@@ -1,9 +1,9 @@
 """Model wrappers: finished calls are kept, progress is told, private text is guarded."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from rpsg.endpoints import split_name
 from rpsg.errors import PrivateDataError
@@ -13,8 +13,19 @@ from rpsg.types import Completion, Progress, ServedTextModel, Summariser, TextMo
 
 OnProgress = Callable[[Progress], None]
 Item = TypeVar("Item")
+Replies = list[list[Completion]]
+# Maps chunks to place and replies of each, as they are done.
+Compute = Callable[[Sequence[Sequence[Item]]], Iterator[tuple[int, Replies]]]
 Served = TypeVar("Served", bound=ServedTextModel)
 _REPORT_SECONDS = 0.2
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """A model whose chunks are computed elsewhere, many at a time."""
+
+    def compute(self, chunks: Sequence[Sequence[object]]) -> Iterator[tuple[int, Replies]]:
+        """Yields place and replies of each chunk as they are done."""
 
 
 class StagedTextModel(TextModel, Protocol):
@@ -54,36 +65,42 @@ class _Chunks:
         self._on_progress = on_progress
         self.stage = stage
 
-    def run(
-        self, items: Sequence[Item], call: Callable[[Sequence[Item]], list[list[Completion]]], *, name: str
-    ) -> list[list[Completion]]:
+    def run(self, items: Sequence[Item], compute: Compute[Item], *, name: str) -> list[list[Completion]]:
         """Returns a list of completions an item. `name` and `repr`-free JSON of the items are the key."""
-        results: list[list[Completion]] = []
-        n_tokens, started = 0, time.monotonic()
-        for start in range(0, len(items), self._chunk_size):
-            chunk = items[start : start + self._chunk_size]
-            key = _chunk_key(name, self._settings, chunk)
-            stored = self._store.get_chunk(key)
-            n_new = 0
-            if stored is None:
-                replies = call(chunk)
-                self._store.put_chunk(key, [[asdict(reply) for reply in group] for group in replies])
-                n_new = sum(reply.n_tokens or 0 for group in replies for reply in group)
-            else:
-                replies = [[Completion(**reply) for reply in group] for group in stored]
-            results += replies
-            n_tokens += n_new
+        n_tokens, n_done, started = 0, 0, time.monotonic()
+        chunks = [items[start : start + self._chunk_size] for start in range(0, len(items), self._chunk_size)]
+        results: list[Replies] = [[] for _ in chunks]
+        for place, replies, n_new in self._finished(chunks, compute, name):
+            results[place] = replies
+            n_done, n_tokens = n_done + len(chunks[place]), n_tokens + n_new
             self._on_progress(
                 Progress(
                     stage=self.stage,
-                    done=len(results),
+                    done=n_done,
                     total=len(items),
                     n_tokens=n_tokens,
                     n_new=n_new,
                     seconds=time.monotonic() - started,
                 )
             )
-        return results
+        return [reply for replies in results for reply in replies]
+
+    def _finished(
+        self, chunks: Sequence[Sequence[Item]], compute: Compute[Item], name: str
+    ) -> Iterator[tuple[int, Replies, int]]:
+        """Yields place, replies and new tokens: of what is on file first, then as it is computed."""
+        missing: list[tuple[int, str]] = []
+        for place, chunk in enumerate(chunks):
+            key = _chunk_key(name, self._settings, chunk)
+            stored = self._store.get_chunk(key)
+            if stored is None:
+                missing.append((place, key))
+            else:
+                yield place, [[Completion(**reply) for reply in group] for group in stored], 0
+        for number, replies in compute([chunks[place] for place, _ in missing]):
+            place, key = missing[number]
+            self._store.put_chunk(key, [[asdict(reply) for reply in group] for group in replies])
+            yield place, replies, sum(reply.n_tokens or 0 for group in replies for reply in group)
 
 
 class StoredTextModel:
@@ -114,10 +131,15 @@ class StoredTextModel:
 
     def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
         """Completes chunk by chunk, reporting after each."""
-        replies = self._chunks.run(
-            requests, lambda chunk: [[reply] for reply in self._model.complete(chunk)], name=self.name
-        )
+        replies = self._chunks.run(requests, self._compute, name=self.name)
         return [reply for (reply,) in replies]
+
+    def _compute(self, chunks: Sequence[Sequence[TextRequest]]) -> Iterator[tuple[int, Replies]]:
+        if isinstance(self._model, Spread):
+            yield from self._model.compute(chunks)
+            return
+        for place, chunk in enumerate(chunks):
+            yield place, [[reply] for reply in self._model.complete(chunk)]
 
 
 class StoredSummariser:
@@ -136,13 +158,16 @@ class StoredSummariser:
 
     def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         """Summarises chunk by chunk, reporting after each."""
-        return self._chunks.run(
-            [(text, seed, n) for text, seed in zip(texts, seeds, strict=True)],
-            lambda chunk: self._model.summarise(
-                [text for text, _, _ in chunk], n=n, seeds=[seed for _, seed, _ in chunk]
-            ),
-            name=self.name,
-        )
+        items = [(text, seed, n) for text, seed in zip(texts, seeds, strict=True)]
+        return self._chunks.run(items, self._compute, name=self.name)
+
+    def _compute(self, chunks: Sequence[Sequence[tuple[str, int, int]]]) -> Iterator[tuple[int, Replies]]:
+        if isinstance(self._model, Spread):
+            yield from self._model.compute(chunks)
+            return
+        for place, chunk in enumerate(chunks):
+            texts, seeds, counts = zip(*chunk, strict=True)
+            yield place, self._model.summarise(texts, n=counts[0], seeds=seeds)
 
 
 @dataclass(eq=False, repr=False)
