@@ -2,8 +2,8 @@
 
     python benchmarks/cost_model.py
 
-Runs of `guarantee: end-to-end` with models that cost nothing (made-up sentences, hashed words): calls, tokens,
-bytes and the processor seconds of everything but models are measured. What models and votes take is
+Runs of `guarantee: end-to-end` with models that cost nothing (made-up sentences, hashed words): calls,
+tokens, bytes and the processor seconds of all but models are measured. What models and votes take is
 multiplied in from the rates that the options give; their defaults were measured elsewhere (docs/models.md,
 docs/scale.md). Each figure is fitted as a + b records + c texts on three sizes.
 """
