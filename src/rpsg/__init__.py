@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from rpsg.data import read_corpus
     from rpsg.errors import RpsgError
     from rpsg.pipeline import load_corpus, run
+    from rpsg.report.page import write_reports
     from rpsg.result import RunResult
     from rpsg.types import PrivateCorpus, PrivateRecord, SyntheticText
 
@@ -21,6 +22,7 @@ __all__ = [
     "load_corpus",
     "read_corpus",
     "run",
+    "write_reports",
 ]
 
 # Names load when they are used, so that `rpsg --help` answers at once.
@@ -34,6 +36,7 @@ _HOMES = {
     "load_corpus": "rpsg.pipeline",
     "read_corpus": "rpsg.data",
     "run": "rpsg.pipeline",
+    "write_reports": "rpsg.report.page",
 }
 
 

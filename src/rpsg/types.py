@@ -82,15 +82,6 @@ class PrivateCorpus:
         return f"PrivateCorpus(<{len(self.records)} records>)"
 
 
-class VectorRows(Protocol):
-    """Unit vectors, one row a text, in memory or on disk."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> FloatArray:
-        """Reads some rows, in any order; shape (len(rows), d)."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PrivateAbstraction:
     """A summary of one private record, written by a local model: still private."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,15 @@ _KEY_BYTES = 16
 _MODEL = "model.txt"
 
 Rows = npt.NDArray[np.int64]
+
+
+class VectorRows(Protocol):
+    """Unit vectors, one row a text, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> FloatArray:
+        """Reads some rows, in any order; shape (len(rows), d)."""
 
 
 class VectorStore:

@@ -21,7 +21,8 @@ from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.rng import Streams
 from rpsg.stored import take, units_of
 from rpsg.text import content_words
-from rpsg.types import FloatArray, Labels, PrivateRecord, Seed, VectorRows
+from rpsg.types import FloatArray, Labels, PrivateRecord, Seed
+from rpsg.vectors import VectorRows
 
 TONES = ("positive", "negative", "neutral")
 # Upper ends of public length buckets in words; a text is asked for as long as its bucket's middle.

@@ -26,8 +26,8 @@ from rpsg.types import (
     PiiDetector,
     PrivateVariant,
     Rejection,
-    VectorRows,
 )
+from rpsg.vectors import VectorRows
 
 STAGE = "refine"
 CALIBRATION_MIN = 40

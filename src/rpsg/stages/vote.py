@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from rpsg.llm.gpu_search import GpuSearch, pays
 from rpsg.privacy.mechanisms import PrivateRows
-from rpsg.types import Device, FloatArray, Labels, VectorRows
+from rpsg.types import Device, FloatArray, Labels
+from rpsg.vectors import VectorRows
 
 SMALL_CLASS = 5
 BLOCK = 2048
