@@ -105,6 +105,14 @@ def test_differences_beyond_chance_are_named(tmp_path: Path) -> None:
     assert {row["figure"] for row in rows} == {ACCURACY, DISTANCE, LEAKS}
 
 
+def test_the_verdicts_of_audits_are_counted() -> None:
+    verdicts = ["leak found", "inconclusive: too few records", "leak found"]
+    judged = [replace(ONE, seed=seed, verdict=word) for seed, word in enumerate([*verdicts, ""])]
+    (row,) = next(rows for title, _, rows in make_tables(judged) if title.startswith("Privacy"))
+    found = row.figures["share of seeds in which the audit found a leak"]
+    assert found is not None and found.mean == pytest.approx(2 / 3) and found.n == 3
+
+
 def test_figures_and_page_hold_every_method_and_escape_names(tmp_path: Path) -> None:
     outcomes = [*OUTCOMES, *cells("<b>$x</b>", 4.0, WORSE, n=40)]
     drawn = draw_figures(make_tables(outcomes), tmp_path / "figures")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rpsg.audit.verdict import LEAK
 from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import Difference, differences, differences_csv
 from rpsg.rundir import write_text
@@ -21,7 +22,7 @@ _TITLES = {
     "leaks": "What single people lose: shares of members, and the rank of a text's seed (high is good)",
     "extraction": "Extraction",
     "sentiment": "Sentiment agreement with the seed, by a classifier that chose nothing",
-    "privacy": "Privacy: epsilon of the released texts as a whole, as the card has it",
+    "privacy": "Privacy: epsilon of the texts as a whole, as the card has it, and the audit's verdict",
     "efficiency": "Efficiency, for 1,000 texts",
 }
 NOTE = (
@@ -31,6 +32,7 @@ NOTE = (
     "private texts without noise: keep them private. A membership figure near 0.5 says that these attacks "
     "failed, not that a method is private."
 )
+_FOUND = "share of seeds in which the audit found a leak"
 _LATEX = str.maketrans({char: "\\" + char for char in "%&_#$"})
 
 
@@ -98,7 +100,7 @@ def make_tables(outcomes: Sequence[Outcome]) -> list[Table]:
         )
         for family in families
     ]
-    tables.append(_table(_TITLES["privacy"], ["epsilon"], outcomes, lambda item, _: item.card_epsilon))
+    tables.append(_table(_TITLES["privacy"], ["epsilon", _FOUND], outcomes, _privacy))
     columns = list(dict.fromkeys(name for item in outcomes for name in item.costs))
     tables.append(_table(_TITLES["efficiency"], columns, outcomes, lambda item, name: item.costs.get(name)))
     return tables
@@ -106,6 +108,12 @@ def make_tables(outcomes: Sequence[Outcome]) -> list[Table]:
 
 def _figure(item: Outcome, name: str) -> float | None:
     return item.figures.get(name)
+
+
+def _privacy(item: Outcome, name: str) -> float | None:
+    if name != _FOUND:
+        return item.card_epsilon
+    return float(item.verdict == LEAK) if item.verdict else None
 
 
 def _table(
