@@ -223,6 +223,34 @@ def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> No
     assert "openai-community/gpt2" in text and "text_column: body" in text
 
 
+def test_a_folder_within_a_release_costs_nothing(runs: Path) -> None:
+    run = runs / "selection"
+    first, *others = ids(run)
+    (run / "release/.ipynb_checkpoints").mkdir()
+    (run / "release/.ipynb_checkpoints/x.txt").write_text("x")
+    reject(run, first, private=True)
+    assert call("release", run) == 0
+    assert ids(run) == others and not list(run.glob(".release-*"))
+
+
+def test_what_a_killed_process_left_of_a_release_goes(runs: Path) -> None:
+    run, purged = runs / "selection", runs / "end-to-end"
+    for folder in (run, purged):
+        (folder / ".release-killed").mkdir()
+        (folder / ".release-killed/synthetic.jsonl").write_text("a private copy")
+    reject(run, ids(run)[0], private=True)
+    assert call("release", run) == 0 and not list(run.glob(".release-*"))
+    assert call("purge", purged, "--private") == 0 and not list(purged.glob(".release-*"))
+
+
+def test_a_private_part_that_is_a_link_is_purged_too(runs: Path, tmp_path: Path) -> None:
+    run, elsewhere = runs / "selection", tmp_path / "other disk"
+    (run / "private").rename(elsewhere)
+    (run / "private").symlink_to(elsewhere)
+    purge_private(run)
+    assert not elsewhere.exists() and not list(run.glob(".private-*")) and not (run / "private").is_symlink()
+
+
 # --- what never leaves ---------------------------------------------------------------------------
 
 
@@ -279,7 +307,7 @@ def test_a_purge_that_was_cut_off_is_gone_on_with(runs: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("rpsg.runstate.shutil.rmtree", killed)
+        patch.setattr("rpsg.staging.shutil.rmtree", killed)
         purge_private(run)
     assert not (run / "private").exists() and list(run.glob(".private-*"))
     assert purge_private(run) > 0 and not list(run.glob(".private-*"))
