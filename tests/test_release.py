@@ -352,6 +352,53 @@ def test_push_sends_the_release_and_nothing_else(runs: Path) -> None:
         assert server.created[-1]["visibility"] == "public"
 
 
+def test_rejected_texts_are_not_pushed(runs: Path) -> None:
+    run = runs / "selection"
+    first = ids(run)[0]
+    reject(run, first, private=True)
+    with hub() as server:
+        done = push(run, server.url, HF_TOKEN=TOKEN)
+        assert done.returncode == 2 and "1 texts that a review rejected" in done.stderr
+        assert server.asked == []
+        assert push(run, server.url, "--no-review", HF_TOKEN=TOKEN).returncode == 0
+        assert first in server.files["synthetic.jsonl"].decode()
+        assert call("release", run) == 0
+        assert push(run, server.url, HF_TOKEN=TOKEN).returncode == 0
+        assert first not in server.files["synthetic.jsonl"].decode()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "linked data"])
+def test_what_rpsg_did_not_write_never_leaves(runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    run = runs / "selection"
+    odd = run / "release/notes.txt"
+    if kind == "file":
+        odd.write_text("x")
+    elif kind == "folder":
+        odd.mkdir()
+    elif kind == "link":
+        odd.symlink_to(run / "private/config.yaml")
+    else:
+        odd = run / "release/report.html"
+        odd.unlink()
+        odd.symlink_to(run / "private/report.html")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for leave in (pack_release, lambda folder: push_release(folder, "me/texts")):
+        with pytest.raises(RunDirError, match=odd.name):
+            leave(run)
+
+
+def test_hidden_files_are_never_packed_or_pushed(runs: Path) -> None:
+    run = runs / "selection"
+    (run / "release/.DS_Store").write_text("x")
+    (run / "release/.cache").mkdir()
+    (run / "release/.cache/synthetic.jsonl").write_text("x")
+    with zipfile.ZipFile(pack_release(run)) as archive:
+        assert not [name for name in archive.namelist() if "/." in name]
+    with hub() as server:
+        assert push(run, server.url, HF_TOKEN=TOKEN).returncode == 0
+        assert not [name for name in server.files if "cache" in name or "DS" in name]
+
+
 def test_push_refused_is_one_message_without_the_token(runs: Path) -> None:
     run = runs / "selection"
     with hub() as server:

@@ -10,7 +10,7 @@ import yaml
 from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import check_card, read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable
+from rpsg.release import check_publishable, files_that_leave
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
 
@@ -26,8 +26,8 @@ def pack_release(folder: Path) -> Path:
     """Writes `rpsg-<run id>.zip` into the run folder: the same release gives the same bytes.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or its
-            card does not hold.
+        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, its
+            card does not hold, or release/ holds a foreign file.
     """
     run = RunDir.open(folder)
     check_publishable(run)
@@ -39,7 +39,7 @@ def pack_release(folder: Path) -> Path:
             f"{run.release} is not packed, because its card does not hold: {'; '.join(problems)}"
         )
     card, _ = read_card(run.release / "privacy_card.json")
-    contents = {path.name: path.read_bytes() for path in sorted(run.release.iterdir()) if path.is_file()}
+    contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
     models = [flow.model for flow in card.inputs.data_flow]
     sbom = build_sbom(run_id=run.run_id, models=[_without_path(name) for name in models])
     contents |= {
