@@ -221,6 +221,27 @@ def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> No
     for part in ("secret", "/home", "inside", "/models", str(tmp_path), "~", "public.json"):
         assert part not in text
     assert "openai-community/gpt2" in text and "text_column: body" in text
+    values = {
+        "models": {
+            "write": "llamacpp:/home/me/x.gguf",
+            "embed": "LlamaCpp/mine.GGUF",
+            "abstract": "a/" * 200,
+        },
+        "write": {"prompt": "clinic/prompts"},
+        "keys": {"public": "clinic/public.json"},
+    }
+    text = public_configuration(values)
+    assert not [part for part in ("me/x", "mine", "clinic") if part in text]
+
+
+def test_a_configuration_does_not_depend_on_where_it_is_packed(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pack_release(runs / "selection").read_bytes()
+    for name in ("rpsg", "fake", "topic", "posts", "selection"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert pack_release(runs / "selection").read_bytes() == before
 
 
 def test_a_folder_within_a_release_costs_nothing(runs: Path) -> None:
