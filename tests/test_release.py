@@ -88,13 +88,15 @@ def test_rejected_texts_leave_every_file_and_can_come_back(
     assert [item.event for item in trail.entries()].count("applied") == 2
 
 
-def test_a_release_that_is_written_anew_is_reviewed_again(runs: Path) -> None:
+def test_a_release_that_is_written_anew_is_reviewed_again(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = runs / "selection"
     first, *others = ids(run)
     reject(run, first, private=True)
     apply_review(run)
-    assert call("resume", run, "--quiet") == 0
-    assert first in ids(run)
+    assert call("resume", run) == 0
+    assert first in ids(run) and "1 texts that a review rejected" in " ".join(capsys.readouterr().out.split())
     assert apply_review(run).changed and ids(run) == others and holds(run)
 
 
