@@ -384,6 +384,26 @@ def test_csv_field_of_more_than_a_megabyte(tmp_path: Path) -> None:
     refuse(DataError, path, "line 3", "1,000,000")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "short one"}\n' + "x" * 3_000),
+        ("b.json", "[" + '{"text": "a b c d e f"},' * 200 + "]"),
+        ("c.csv", "text,x\na b c d e f,1\n" + "y" * 3_000),
+        ("d.csv", "text,x\n" + '"a\n",' * 3_000),
+    ],
+)
+def test_a_row_without_end_is_not_read_to_its_end(
+    name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpsg.row_files.MAX_ALL_BYTES", 1_000)
+    refuse(DataError, write(tmp_path / name, content), "more than 1,000 bytes", "one row a line")
+    rows = [{"text": f"a text of several words {i}"} for i in range(200)]
+    assert len(read_corpus(json_lines(tmp_path / "fine.jsonl", rows))) == 200
+    fine = "text,x\n" + "".join(f"a text of several words {i},1\n" for i in range(200))
+    assert len(read_corpus(write(tmp_path / "fine.csv", fine))) == 200
+
+
 def test_malformed_json_lines(tmp_path: Path) -> None:
     good = json.dumps({"text": SECRET}) + "\n"
     refuse(
@@ -684,6 +704,8 @@ def test_a_spreadsheet_finds_no_formula_in_csv(value: str, tmp_path: Path) -> No
     write_rows(to_table([released(value, 1, topic=value)], ["topic"]), tmp_path / "out.csv")
     row = read_back(tmp_path / "out.csv")[0]
     assert row["text"] == row["topic"] == f"'{value}"
+    write_rows(to_table([released("a text", 1, **{value: "x"})], [value]), tmp_path / "names.csv")
+    assert list(read_back(tmp_path / "names.csv")[0]) == ["id", "text", f"'{value}"]
     write_rows(to_table([released(value, 1)], []), tmp_path / "out.jsonl")
     assert read_back(tmp_path / "out.jsonl")[0]["text"] == value
 

@@ -42,7 +42,9 @@ from rpsg.types import (
     PrivateCorpus,
     PrivateRecord,
     PrivateVariant,
+    Sentiment,
     TextRequest,
+    Trust,
 )
 from test_pipeline import config as base_config
 
@@ -488,6 +490,24 @@ def test_a_vector_is_a_function_of_its_record(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(registry, "embedder", lambda *_, **__: Seen())
     run(config(tmp_path / "run"), corpus(40))
     assert sizes == [1] * 40
+
+
+def test_a_tone_is_a_function_of_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A model on a server reads what it is sent at once in one batch.
+    batches: list[int] = []
+
+    class Seen:
+        name = "seen"
+        trust: Trust = "local"
+
+        def classify(self, texts: Sequence[str]) -> list[Sentiment]:
+            batches.append(len(texts))
+            return [Sentiment(label="neutral", confidence=1.0) for _ in texts]
+
+    monkeypatch.setattr(registry, "sentiment_model", lambda *_, **__: Seen())
+    models = {**config(tmp_path).models.model_dump(), "sentiment": "seen"}
+    run(config(tmp_path / "run", models=models), corpus(30))
+    assert batches == [1] * 30
 
 
 def test_the_card_does_not_say_who_is_in_other_data(tmp_path: Path) -> None:

@@ -88,13 +88,15 @@ def test_rejected_texts_leave_every_file_and_can_come_back(
     assert [item.event for item in trail.entries()].count("applied") == 2
 
 
-def test_a_release_that_is_written_anew_is_reviewed_again(runs: Path) -> None:
+def test_a_release_that_is_written_anew_is_reviewed_again(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = runs / "selection"
     first, *others = ids(run)
     reject(run, first, private=True)
     apply_review(run)
-    assert call("resume", run, "--quiet") == 0
-    assert first in ids(run)
+    assert call("resume", run) == 0
+    assert first in ids(run) and "1 texts that a review rejected" in " ".join(capsys.readouterr().out.split())
     assert apply_review(run).changed and ids(run) == others and holds(run)
 
 
@@ -221,6 +223,55 @@ def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> No
     for part in ("secret", "/home", "inside", "/models", str(tmp_path), "~", "public.json"):
         assert part not in text
     assert "openai-community/gpt2" in text and "text_column: body" in text
+    values = {
+        "models": {
+            "write": "llamacpp:/home/me/x.gguf",
+            "embed": "LlamaCpp/mine.GGUF",
+            "abstract": "a/" * 200,
+        },
+        "write": {"prompt": "clinic/prompts"},
+        "keys": {"public": "clinic/public.json"},
+    }
+    text = public_configuration(values)
+    assert not [part for part in ("me/x", "mine", "clinic") if part in text]
+
+
+def test_a_configuration_does_not_depend_on_where_it_is_packed(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pack_release(runs / "selection").read_bytes()
+    for name in ("rpsg", "fake", "topic", "posts", "selection"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert pack_release(runs / "selection").read_bytes() == before
+
+
+def test_a_folder_within_a_release_costs_nothing(runs: Path) -> None:
+    run = runs / "selection"
+    first, *others = ids(run)
+    (run / "release/.ipynb_checkpoints").mkdir()
+    (run / "release/.ipynb_checkpoints/x.txt").write_text("x")
+    reject(run, first, private=True)
+    assert call("release", run) == 0
+    assert ids(run) == others and not list(run.glob(".release-*"))
+
+
+def test_what_a_killed_process_left_of_a_release_goes(runs: Path) -> None:
+    run, purged = runs / "selection", runs / "end-to-end"
+    for folder in (run, purged):
+        (folder / ".release-killed").mkdir()
+        (folder / ".release-killed/synthetic.jsonl").write_text("a private copy")
+    reject(run, ids(run)[0], private=True)
+    assert call("release", run) == 0 and not list(run.glob(".release-*"))
+    assert call("purge", purged, "--private") == 0 and not list(purged.glob(".release-*"))
+
+
+def test_a_private_part_that_is_a_link_is_purged_too(runs: Path, tmp_path: Path) -> None:
+    run, elsewhere = runs / "selection", tmp_path / "other disk"
+    (run / "private").rename(elsewhere)
+    (run / "private").symlink_to(elsewhere)
+    purge_private(run)
+    assert not elsewhere.exists() and not list(run.glob(".private-*")) and not (run / "private").is_symlink()
 
 
 # --- what never leaves ---------------------------------------------------------------------------
@@ -279,7 +330,7 @@ def test_a_purge_that_was_cut_off_is_gone_on_with(runs: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("rpsg.runstate.shutil.rmtree", killed)
+        patch.setattr("rpsg.staging.shutil.rmtree", killed)
         purge_private(run)
     assert not (run / "private").exists() and list(run.glob(".private-*"))
     assert purge_private(run) > 0 and not list(run.glob(".private-*"))
@@ -322,6 +373,53 @@ def test_push_sends_the_release_and_nothing_else(runs: Path) -> None:
         assert not [path for path in server.asked if "agent" in path or "telemetry" in path]
         push(run, server.url, "--public", HF_TOKEN=TOKEN)
         assert server.created[-1]["visibility"] == "public"
+
+
+def test_rejected_texts_are_not_pushed(runs: Path) -> None:
+    run = runs / "selection"
+    first = ids(run)[0]
+    reject(run, first, private=True)
+    with hub() as server:
+        done = push(run, server.url, HF_TOKEN=TOKEN)
+        assert done.returncode == 2 and "1 texts that a review rejected" in done.stderr
+        assert server.asked == []
+        assert push(run, server.url, "--no-review", HF_TOKEN=TOKEN).returncode == 0
+        assert first in server.files["synthetic.jsonl"].decode()
+        assert call("release", run) == 0
+        assert push(run, server.url, HF_TOKEN=TOKEN).returncode == 0
+        assert first not in server.files["synthetic.jsonl"].decode()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "linked data"])
+def test_what_rpsg_did_not_write_never_leaves(runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    run = runs / "selection"
+    odd = run / "release/notes.txt"
+    if kind == "file":
+        odd.write_text("x")
+    elif kind == "folder":
+        odd.mkdir()
+    elif kind == "link":
+        odd.symlink_to(run / "private/config.yaml")
+    else:
+        odd = run / "release/report.html"
+        odd.unlink()
+        odd.symlink_to(run / "private/report.html")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for leave in (pack_release, lambda folder: push_release(folder, "me/texts")):
+        with pytest.raises(RunDirError, match=odd.name):
+            leave(run)
+
+
+def test_hidden_files_are_never_packed_or_pushed(runs: Path) -> None:
+    run = runs / "selection"
+    (run / "release/.DS_Store").write_text("x")
+    (run / "release/.cache").mkdir()
+    (run / "release/.cache/synthetic.jsonl").write_text("x")
+    with zipfile.ZipFile(pack_release(run)) as archive:
+        assert not [name for name in archive.namelist() if "/." in name]
+    with hub() as server:
+        assert push(run, server.url, HF_TOKEN=TOKEN).returncode == 0
+        assert not [name for name in server.files if "cache" in name or "DS" in name]
 
 
 def test_push_refused_is_one_message_without_the_token(runs: Path) -> None:

@@ -4,6 +4,7 @@ A decision that was taken with private text on screen depends on private text. S
 same run, also where only synthetic texts are shown: what a person has read cannot be unread.
 """
 
+import fcntl
 import getpass
 import json
 import os
@@ -121,10 +122,12 @@ class Trail:
             time=round(time.time(), 3),
         )
         try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(handle, "wb") as file:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(handle, "rb+", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # A line that was cut off by a kill would swallow the next one.
+                file.truncate(file.read().rfind(b"\n") + 1)
                 file.write(json.dumps(asdict(line), ensure_ascii=True).encode("ascii") + b"\n")
-                file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunDirError(f"cannot write {self.path}: {error.strerror}") from None

@@ -1,30 +1,37 @@
 """Uploads a release to a data set hub, by the hub's own client."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from rpsg.decisions import Trail, rejected_ids
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
 from rpsg.privacy.card_file import check_card
-from rpsg.release import check_publishable
+from rpsg.release import check_publishable, files_that_leave
+from rpsg.report.sources import read_rows
 from rpsg.rundir import RunDir
 
 TOKEN_ENV = "HF_TOKEN"
 
 
-def push_release(folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible: bool = False) -> str:
-    """Uploads what is in release/, and nothing else, as one commit.
+def push_release(
+    folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible: bool = False, review: bool = True
+) -> str:
+    """Uploads the files that were written into release/, and nothing else, as one commit.
 
     Args:
         folder: a finished run.
         repo: OWNER/NAME of a data set; made if it is not there.
         token_env: name of the environment variable that holds the access token.
         visible: whether a data set that is made now can be seen by everybody.
+        review: refuse while texts that a review rejected are in it.
 
     Returns:
         The address of the data set.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, or its card does not hold.
+        RunDirError: there is no finished run, it holds planted canaries or rejected texts, its card does not
+            hold, or release/ holds a foreign file.
         ConfigError: the variable is not set, or the name is not OWNER/NAME.
         ModelUnavailable: the hub refused or does not answer.
     """
@@ -35,15 +42,28 @@ def push_release(folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible
         raise RunDirError(
             f"{run.release} is not pushed, because its card does not hold: {'; '.join(problems)}"
         )
+    if review:
+        _check_reviewed(run)
+    files = files_that_leave(run)
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise ConfigError(f"{repo!r}: name the data set as OWNER/NAME")
     token = os.environ.get(token_env)
     if not token:
         raise ConfigError(f"{token_env} is not set; put an access token of the hub into it")
-    return _upload(run, repo, token=token, visible=visible)
+    return _upload(run, repo, files, token=token, visible=visible)
 
 
-def _upload(run: RunDir, repo: str, *, token: str, visible: bool) -> str:
+def _check_reviewed(run: RunDir) -> None:
+    out = rejected_ids(list(Trail(run.private / "review.jsonl").current().values()))
+    n_rejected = sum(row["id"] in out for row in read_rows(run.release))
+    if n_rejected:
+        raise RunDirError(
+            f"{n_rejected} texts that a review rejected are in {run.release}: take them out with: "
+            f"rpsg release {run.root}, or add --no-review to push them too"
+        )
+
+
+def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visible: bool) -> str:
     # Its client would ask the hub which agent runs it, and say so; read when it is first imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from httpx2 import HTTPError
@@ -59,6 +79,7 @@ def _upload(run: RunDir, repo: str, *, token: str, visible: bool) -> str:
             repo_id=repo,
             repo_type="dataset",
             folder_path=run.release,
+            allow_patterns=[path.name for path in files],
             commit_message=f"Release of run {run.run_id}",
         )
     except HFValidationError as error:

@@ -1,6 +1,7 @@
 """Packs what may leave: the release, its configuration, a software list, and one plain page."""
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,13 @@ import yaml
 from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import check_card, read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable
+from rpsg.release import check_publishable, files_that_leave
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
 
 _LEFT_OUT = "(left out)"
-# Where the private texts are, where runs are kept, servers and the names of their keys.
-_PRIVATE_SETTINGS = {"data": ("path",), "output": ("folder",)}
+# Where the private texts are, where runs and public material are kept, servers and the names of their keys.
+_PRIVATE_SETTINGS = {"data": ("path",), "output": ("folder",), "keys": ("public",)}
 _PRIVATE_SECTIONS = ("endpoints", "calling")
 # Every file has this date: when a release was made says how long the run took.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
@@ -26,8 +27,8 @@ def pack_release(folder: Path) -> Path:
     """Writes `rpsg-<run id>.zip` into the run folder: the same release gives the same bytes.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or its
-            card does not hold.
+        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, its
+            card does not hold, or release/ holds a foreign file.
     """
     run = RunDir.open(folder)
     check_publishable(run)
@@ -39,7 +40,7 @@ def pack_release(folder: Path) -> Path:
             f"{run.release} is not packed, because its card does not hold: {'; '.join(problems)}"
         )
     card, _ = read_card(run.release / "privacy_card.json")
-    contents = {path.name: path.read_bytes() for path in sorted(run.release.iterdir()) if path.is_file()}
+    contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
     models = [flow.model for flow in card.inputs.data_flow]
     sbom = build_sbom(run_id=run.run_id, models=[_without_path(name) for name in models])
     contents |= {
@@ -76,16 +77,26 @@ def public_configuration(values: Mapping[str, object]) -> str:
     return yaml.safe_dump(_without_paths(kept), sort_keys=False, allow_unicode=True)
 
 
-def _without_paths(value: object) -> object:
+def _without_paths(value: object, name: str = "") -> object:
     if isinstance(value, dict):
-        return {name: _without_paths(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(inner) for inner in value]
+        return {key: _without_paths(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(inner, name) for inner in value]
+    # A prompt is a folder or the name of one of ours.
+    if name == "prompt" and "/" in str(value):
+        return _LEFT_OUT
     return _without_path(value) if isinstance(value, str) else value
 
 
 def _without_path(name: str) -> str:
-    is_path = name.startswith(("/", "~", ".", "local:")) or "\\" in name or Path(name).exists()
+    # A word is never a path, whatever folders there are where this runs: the same bytes everywhere.
+    place = name.removeprefix("llamacpp:")
+    is_path = (
+        place.startswith(("/", "~", ".", "local:"))
+        or place.lower().endswith(".gguf")
+        or "\\" in place
+        or ("/" in place and os.path.exists(place))  # noqa: PTH110 (Path.exists fails for long names)
+    )
     return _LEFT_OUT if is_path else name
 
 

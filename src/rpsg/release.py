@@ -20,6 +20,9 @@ from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
 from rpsg.writers import to_table, write_rows
 
+# All that is ever written into release/.
+_DATA = {"synthetic.jsonl", "synthetic.csv", "synthetic.parquet"}
+_LEAVES = _DATA | {"privacy_card.json", "privacy_card.md", "README.md", "report.html"}
 _SUMMARISE = ("rpsg", "rpsg-published")
 
 
@@ -137,6 +140,21 @@ def check_publishable(run: RunDir) -> None:
             f"{run.root} holds copies of private texts (method: copy), which nobody may publish"
         )
     run.check_publishable()
+
+
+def files_that_leave(run: RunDir) -> list[Path]:
+    """Lists the files of a release, by name; hidden ones are none.
+
+    Raises:
+        RunDirError: something stands among them that this program did not write, or links elsewhere.
+    """
+    found = sorted(path for path in run.release.iterdir() if not path.name.startswith("."))
+    for path in found:
+        if path.name not in _LEAVES or path.is_symlink() or not path.is_file():
+            raise RunDirError(
+                f"{path} is no file that rpsg wrote, so nothing leaves: move it out of {run.release}"
+            )
+    return found
 
 
 def data_flows(session: Session) -> list[DataFlow]:

@@ -26,6 +26,8 @@ Places = npt.NDArray[np.int64]
 Row = tuple[int, int, Sequence[object]]
 
 MAX_ROW_BYTES = 1_000_000
+# A longer row is not read to its end: a file without line ends would be in memory as a whole.
+MAX_ALL_BYTES = 2**26
 # What is held in memory at a time.
 CHUNK_ROWS = 2_000
 CHUNK_BYTES = 2**25
@@ -152,17 +154,27 @@ def _take(rows: Iterator[Row]) -> tuple[list[tuple[int, int]], list[Sequence[obj
 
 
 class _Lines:
-    """The lines of a file, line ends included, and how many lines and bytes have been given out."""
+    """The lines of a file, line ends included, and how many lines and bytes have been given out.
+
+    `row` is where the row begins that is being read; whoever reads rows sets it.
+    """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.number = 0
         self.offset = 0
+        self.row = 0
         self._file = file
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._file:
+        while line := self._file.readline(MAX_ALL_BYTES + 1):
             self.number += 1
+            if self.offset + len(line) - self.row > MAX_ALL_BYTES:
+                raise DataError(
+                    f"{self.path}: a row that ends in line {self.number} or later has more than "
+                    f"{MAX_ALL_BYTES:,} bytes; write one row a line (a JSON array is not read), look for an "
+                    "unclosed quote, or leave out columns that are no text"
+                )
             text = self._decode(line)
             self.offset += len(line)
             yield text
@@ -232,6 +244,7 @@ def _parse_delimited(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, in
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line, start = reader.line_num + 1, lines.offset
+        lines.row = start
         problem = ""
         try:
             row = next(reader)
@@ -260,7 +273,7 @@ def _read_json(lines: _Lines, wanted: Wanted) -> Iterator[Row]:
             if not row.keys() <= seen.keys():
                 seen.update(dict.fromkeys(row))
             yield start, lines.offset, [row.get(name) for name in names]
-        start = lines.offset
+        start = lines.row = lines.offset
     if not n_rows:
         raise DataError(f"{lines.path} is empty: it holds blank lines only")
     wanted.among(list(seen))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 from rpsg.changes import changed_fields
 from rpsg.config import RunConfig
 from rpsg.errors import PrivateDataError, RunDirError
+from rpsg.staging import write_folder
 from rpsg.types import SyntheticText
 
 if TYPE_CHECKING:
@@ -333,18 +334,13 @@ class RunDir:
         if not all(isinstance(row, SyntheticText) for row in rows):
             raise PrivateDataError("release/ takes released texts only; pass them through Ledger.release")
         self.root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".release-", dir=self.root))
-        staging.chmod(mode)
-        try:
-            write_rows(staging)
+
+        def fill(folder: Path) -> None:
+            write_rows(folder)
             for name, content in documents.items():
-                write_text(staging / name, content)
-        except BaseException:
-            _remove_tree(staging)
-            raise
-        if self.release.exists():
-            _remove_tree(self.release)
-        staging.replace(self.release)
+                write_text(folder / name, content)
+
+        write_folder(self.release, fill, mode=mode)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -390,9 +386,3 @@ def _take(file: TextIO) -> bool:
         else:
             return True
     return False
-
-
-def _remove_tree(folder: Path) -> None:
-    for item in folder.iterdir():
-        item.unlink()
-    folder.rmdir()

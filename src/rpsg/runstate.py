@@ -1,7 +1,6 @@
 """The runs in a folder, and how far each is; read from their files, while another process may write them."""
 
 import secrets
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rpsg.errors import RpsgError, RunDirError
 from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
 from rpsg.llm.meter import load_prices
 from rpsg.rundir import RunDir
+from rpsg.staging import leftovers, remove_tree
 
 State = Literal["running", "stopped", "finished", "purged", "unreadable"]
 # A folder of runs holds them at most so deep.
@@ -199,10 +199,10 @@ def purge_private(folder: Path) -> int:
     elif not run.is_done(_PRIVATE_GONE):
         raise RunDirError(f"{folder} has no private part")
     size = 0
-    for left in folder.glob(f"{_PURGED_PREFIX}*"):
-        size += sum(path.stat().st_size for path in left.rglob("*") if path.is_file())
+    for left in (*folder.glob(f"{_PURGED_PREFIX}*"), *leftovers(folder)):
+        size += sum(path.stat().st_size for path in left.resolve().rglob("*") if path.is_file())
         try:
-            shutil.rmtree(left)
+            remove_tree(left)
         except OSError as error:
             raise RunDirError(f"cannot remove {left}: {error.strerror}; remove it by hand") from None
     return size

@@ -16,7 +16,7 @@ from rpsg.privacy.noise import NoiseSource
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.stages.refine import private_details
-from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection
+from rpsg.types import FloatArray, PrivateRecord, Progress, Rejection, Sentiment, SentimentModel
 from rpsg.vectors import StoredVectors, VectorStore
 
 # How often other terminals are told how far a stage is.
@@ -94,11 +94,17 @@ class Session:
         require_local(model.name, model.trust, task="sentiment")
         for start in range(0, len(records), _JUDGED_AT_ONCE):
             part = list(records[start : start + _JUDGED_AT_ONCE])
-            judged = model.classify([record.text for record in part])
+            judged = self._classify_private(model, [record.text for record in part])
             self.tones.update(
                 {record.record_id: found.label for record, found in zip(part, judged, strict=True)}
             )
         return self.tones
+
+    def _classify_private(self, model: SentimentModel, texts: Sequence[str]) -> Sequence[Sentiment]:
+        if self.config.guarantee != "end-to-end":
+            return model.classify(texts)
+        # As with vectors: a server answers texts that it reads together otherwise than each by itself.
+        return [judged for text in texts for judged in model.classify([text])]
 
 
 @contextmanager

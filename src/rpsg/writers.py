@@ -108,7 +108,7 @@ def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
 def _write_csv(table: "pa.Table", file: BinaryIO) -> None:
     lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(lines, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(table.column_names)
+    writer.writerow([guard_formula(name) for name in table.column_names])
     columns = ([guard_formula(value) for value in column.to_pylist()] for column in table.columns)
     writer.writerows(zip(*columns, strict=True))
     lines.flush()

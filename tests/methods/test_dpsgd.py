@@ -423,6 +423,22 @@ def test_long_texts_are_counted(tmp_path: Path, model: Path) -> None:
     )
 
 
+def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
+    # Else one long private text would stop the run, and tell that it is there.
+    texts = corpus(20)
+    long = [replace(item, text=" ".join([item.text] * 20)) for item in texts.records]
+    settings = config(tmp_path / "run", tiny_gpt2(tmp_path / "model"))
+    values = {"max_tokens": 5000, "sampling_rate": 1.0}
+    settings = settings.model_copy(update={"dpsgd": settings.dpsgd.model_copy(update=values)})
+    result = run(settings, replace(texts, records=tuple(long)))
+    assert any("of 20 of 20 texts" in note for note in result.notes)
+    with pytest.raises(ConfigError, match="control code alone"):
+        run(
+            config(tmp_path / "other", tiny_gpt2(tmp_path / "small", positions=4)),
+            texts,
+        )
+
+
 def test_plan_says_noise_and_signal(tmp_path: Path, model: Path) -> None:
     lines = {line.release: line for line in plan_releases(config(tmp_path / "run", model), corpus(40))}
     assert list(lines) == ["classes", "training", "texts"]

@@ -253,6 +253,9 @@ def test_a_line_cut_off_by_a_kill_is_no_line(tmp_path: Path) -> None:
     with trail.path.open("a") as file:
         file.write('{"event": "deci')
     assert list(trail.current()) == ["a"]
+    # Nor does it swallow the one that comes next.
+    trail.decide("b", "accept")
+    assert list(trail.current()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -42,8 +42,10 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="Let everybody see a data set that is made now.")
     ] = False,
+    review: Annotated[bool, typer.Option(help="Refuse while rejected texts are in it.")] = True,
 ) -> None:
     """Upload a release, and nothing else, to the Hugging Face Hub."""
     from rpsg.hub import push_release
 
-    typer.echo(f"Pushed to {push_release(folder, repo, token_env=token_env, visible=public)}")
+    where = push_release(folder, repo, token_env=token_env, visible=public, review=review)
+    typer.echo(f"Pushed to {where}")

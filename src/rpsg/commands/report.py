@@ -41,6 +41,22 @@ def finish(folder: Path) -> list[str]:
     from rpsg.report.page import write_reports
 
     try:
-        return [f"Report: {path}" for path in write_reports(folder)]
+        return [f"Report: {path}" for path in write_reports(folder)] + _reviewed_before(folder)
     except Exception as error:  # noqa: BLE001 (the run is done, and what it wrote stays as it is)
         return [f"Note: no report ({type(error).__name__}); write it with: rpsg report {folder}"]
+
+
+def _reviewed_before(folder: Path) -> list[str]:
+    from rpsg.decisions import Trail, rejected_ids
+    from rpsg.report.sources import read_rows
+    from rpsg.rundir import RunDir
+
+    run = RunDir.open(folder)
+    out = rejected_ids(list(Trail(run.private / "review.jsonl").current().values()))
+    n_rejected = sum(row["id"] in out for row in read_rows(run.release))
+    if not n_rejected:
+        return []
+    return [
+        f"Note: {n_rejected} texts that a review rejected are in the release; take them out with: "
+        f"rpsg release {folder}"
+    ]

@@ -187,7 +187,7 @@ class _PrivateExamples:
         n, most = sum(len(own) for own in self.examples), self.session.config.dpsgd.max_tokens
         return [
             f"read from your data: of {n_cut} of {n} texts the model was trained on the first {most} tokens "
-            "only; dpsgd.max_tokens raises that"
+            "only, or on what its context holds; dpsgd.max_tokens raises the first"
         ]
 
 

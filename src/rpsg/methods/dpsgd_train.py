@@ -5,6 +5,7 @@ half as many weights get noise, and noise is never multiplied by noise.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ class Trainee:
     ) -> None:
         self._model, self._tokenizer, self._settings = model, tokenizer, settings
         self._control = control_tokens(tokenizer)
+        self._positions = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
         model.train(False)
         model.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
@@ -120,14 +122,24 @@ class Trainee:
         return sum(weight.numel() for weight in self._weights)
 
     def encode(self, code: Sequence[Message], text: str) -> PrivateExample:
-        """Returns a text as tokens after its control code."""
+        """Returns a text as tokens after its control code, cut where the model's context or our limit ends.
+
+        Raises:
+            ConfigError: the control code alone fills the model's context.
+        """
 
         def tokens(piece: str) -> list[int]:
             return list(self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"])
 
         begun = tokens(render(self._tokenizer, code, self._control))
         own = [*tokens(self._control.sub(" ", defuse(text))), self._tokenizer.eos_token_id]
-        kept = own[: self._settings.max_tokens]
+        room = self._positions - len(begun)
+        if room < 1:
+            raise ConfigError(
+                f"models.write: this model reads {self._positions} tokens, and the control code alone has "
+                f"{len(begun)}; shorten control.txt of the prompt folder, or name a larger model"
+            )
+        kept = own[: min(self._settings.max_tokens, room)]
         return PrivateExample(ids=(*begun, *kept), n_code=len(begun), is_cut=len(kept) < len(own))
 
     def gradient(self, example: PrivateExample) -> FloatArray:

@@ -1,0 +1,49 @@
+"""A folder that is written beside its place and then put there: whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+_PREFIX = ".release-"
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Lists what processes that were killed left beside a release; with `copy` these are private texts."""
+    return sorted(root.glob(f"{_PREFIX}*"))
+
+
+def write_folder(target: Path, fill: Callable[[Path], None], *, mode: int) -> None:
+    """Writes a folder; what stood in its place, and what killed processes left beside it, goes.
+
+    One process at a time may do so.
+
+    Args:
+        target: its place.
+        fill: writes into the folder that it is given.
+        mode: who may open it.
+    """
+    for left in leftovers(target.parent):
+        remove_tree(left)
+    staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
+    staging.chmod(mode)
+    try:
+        fill(staging)
+    except BaseException:
+        remove_tree(staging)
+        raise
+    before = staging.with_name(f"{staging.name}-before")
+    if target.exists():
+        target.rename(before)
+    staging.rename(target)
+    if before.exists():
+        remove_tree(before)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder with all that is in it; of a link to one, both."""
+    if folder.is_symlink():
+        shutil.rmtree(folder.resolve())
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
