@@ -1,6 +1,8 @@
+import importlib.util
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -147,13 +149,17 @@ def test_text_in_another_language_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert not Path("out").exists()
 
 
-def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_and_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("models", "--json") == 0
     found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
     assert found["smollm2-135m-instruct"]["licence"] == "Apache-2.0"
     assert len(found["all-minilm-l6-v2"]["sha256"]) == 64
     assert call("models") == 0
     assert "smollm2-135m-instruct" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find_spec(name))
+        assert call("doctor") == 0
+    assert 'pip install "rpsg[ray]"' in " ".join(capsys.readouterr().out.split())
     assert call("doctor") == 0
     assert "MISSING" not in capsys.readouterr().out
 

@@ -5,6 +5,8 @@ import pytest
 
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
+from rpsg.offline import refuse_servers
+from rpsg.options import build_config
 from rpsg.yaml_file import set_value
 
 
@@ -116,3 +118,18 @@ def test_a_noise_seed_is_refused_with_the_reason() -> None:
 def test_delta_is_checked_against_the_number_of_people() -> None:
     with pytest.raises(ConfigError, match="must be below 1/n_units_bound"):
         RunConfig.parse({"delta": 1e-3, "n_units_bound": 1000})
+
+
+@pytest.mark.parametrize(("given", "workers"), [("executor: threads", None), ("executor: {workers: 3}", 3)])
+def test_the_executor_option_leaves_its_other_settings(
+    tmp_path: Path, given: str, workers: int | None
+) -> None:
+    path = tmp_path / "rpsg.yaml"
+    path.write_text(given)
+    built = build_config(path, {"executor.kind": "ray"}, []).executor
+    assert (built.kind, built.workers) == ("ray", workers)
+
+
+def test_offline_refuses_workers_that_talk_by_sockets() -> None:
+    with pytest.raises(ConfigError, match=r"executor.kind is ray.*use threads or serial"):
+        refuse_servers(RunConfig.parse({"executor": "ray"}))

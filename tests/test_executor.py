@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from keyed_noise import KeyedNoise
 from rpsg.config import RunConfig
@@ -169,3 +170,14 @@ def test_a_run_goes_on_with_another_executor(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         release_of(config(tmp_path / "run", "selection", kind="threads", workers=2), stop)
     assert release_of(config(tmp_path / "run", "selection")) == whole
+
+
+def test_threads_do_not_depend_on_which_models_a_worker_has_loaded(folders: dict[str, Path]) -> None:
+    before = torch.get_num_threads()
+    try:
+        for kind in ("embedder", "summariser", "text"):
+            torch.set_num_threads(3)
+            Spec(kind=kind, name=str(folders[kind]), threads=2, max_tokens=8).load()  # type: ignore[arg-type]
+            assert torch.get_num_threads() == 2, kind
+    finally:
+        torch.set_num_threads(before)

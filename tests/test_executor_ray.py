@@ -1,60 +1,34 @@
 """A real Ray cluster of several nodes: the same bytes, whatever is killed, no private text in its files."""
 
+import errno
+import json
 import os
-import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import psutil
 import pytest
 
+from ray_nodes import Nodes, Saboteur, kill_a_worker, within, workers
 from rpsg import executor_ray
 from rpsg.data import read_corpus, sample_path
 from rpsg.endpoints import ExecutorConfig
-from rpsg.errors import ConfigError, ModelError, ModelUnavailable
+from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
 from rpsg.executor import Spec, SpreadTextModel
-from rpsg.executor_ray import RayExecutor
+from rpsg.executor_ray import RayExecutor, RayWorker
 from rpsg.privacy.ledger import Ledger
 from rpsg.text import words_of
-from rpsg.types import Progress
 from test_executor import STAGES, TEXTS, config, release_of, request
 from tiny_models import tiny_llama
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")
 GUARANTEES = ("selection", "end-to-end")
-
-
-class Nodes:
-    """A cluster whose nodes have room for one worker each, besides a head that has room for none."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self._cluster: Any = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
-        self.nodes: list[Any] = []
-        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
-
-    def have(self, n: int) -> None:
-        while len(self.nodes) < n:
-            self.nodes.append(self._cluster.add_node(num_cpus=1))
-        while len(self.nodes) > n:
-            self.lose()
-        self._cluster.wait_for_nodes()
-
-    def lose(self) -> None:
-        self._cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
-
-    def close(self) -> None:
-        ray.shutdown()
-        self._cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -70,33 +44,6 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {name: release_of(config(root / name, name)) for name in GUARANTEES}
 
 
-def workers() -> list[psutil.Process]:
-    """The processes of the actors."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "ray::RayWorker" in " ".join(process.info["cmdline"] or [])
-    ]
-
-
-class Saboteur:
-    """Does harm once a stage, after its first chunk: others are being computed then."""
-
-    def __init__(self, harm: Callable[[], None], only: str | None = None) -> None:
-        self._harm, self._only = harm, only
-        self.stages: set[str] = set()
-
-    def __call__(self, step: Progress) -> None:
-        wanted = self._only in (None, step.stage)
-        if wanted and step.stage not in self.stages and step.done < step.total:
-            self.stages.add(step.stage)
-            self._harm()
-
-
-def kill_a_worker() -> None:
-    os.kill(workers()[0].pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("n_nodes", [1, 2, 4])
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_a_cluster_releases_the_bytes_of_one_process(
@@ -104,7 +51,7 @@ def test_a_cluster_releases_the_bytes_of_one_process(
 ) -> None:
     nodes.have(n_nodes)
     assert release_of(config(tmp_path / "run", guarantee, kind="ray")) == serial[guarantee]
-    assert not list((tmp_path / "run/private/work").iterdir())
+    assert not (tmp_path / "run/private/work").exists()
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
@@ -125,6 +72,25 @@ def test_a_node_that_is_lost_changes_nothing(tmp_path: Path, nodes: Nodes, seria
     saboteur = Saboteur(nodes.lose, only="keys, first")
     found = release_of(config(tmp_path / "run", "end-to-end", kind="ray", workers=2), saboteur)
     assert found == serial["end-to-end"] and saboteur.stages == {"keys, first"}
+
+
+def test_the_chunks_of_a_worker_that_has_no_place_any_more_go_to_another(
+    tmp_path: Path, nodes: Nodes, serial: dict[str, bytes]
+) -> None:
+    nodes.have(2)
+    saboteur = Saboteur(lambda: nodes.have(1), only="write, first")
+    with within(60):
+        found = release_of(config(tmp_path / "run", "selection", kind="ray", workers=2), saboteur)
+    assert found == serial["selection"] and saboteur.stages
+
+
+def test_more_workers_than_there_is_room_for_wait_and_hold_nothing_up(
+    tmp_path: Path, nodes: Nodes, serial: dict[str, bytes]
+) -> None:
+    nodes.have(1)
+    with within(60):
+        found = release_of(config(tmp_path / "run", "end-to-end", kind="ray", workers=3))
+    assert found == serial["end-to-end"]
 
 
 @pytest.mark.prove
@@ -215,11 +181,135 @@ def test_no_private_text_is_in_rays_files(tmp_path: Path, nodes: Nodes) -> None:
         assert not found & runs, path
 
 
+def test_a_chunk_that_costs_every_worker_its_life_ends_the_run(
+    tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_ray, "_MOST_LOSSES", 2)
+    nodes.have(1)
+    executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
+    ask = executor._ask
+
+    def ask_and_kill(*call: object) -> object:
+        Timer(0.3, kill_a_worker).start()
+        return ask(*call)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(executor, "_ask", ask_and_kill)
+    try:
+        with within(60), pytest.raises(ModelError, match="2 Ray workers were lost over the same chunk"):
+            list(executor.compute(Spec(kind="embedder", name="hash"), [json.dumps(["a b c"] * 400_000)]))
+    finally:
+        executor.close()
+
+
+def test_what_a_killed_run_left_is_removed_and_never_taken_for_a_result(tmp_path: Path, nodes: Nodes) -> None:
+    nodes.have(1)
+    (tmp_path / "work/0123").mkdir(parents=True)
+    (tmp_path / "work/0123/1-0.json").write_text("a chunk of private texts")
+    executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
+    (here,) = (tmp_path / "work").iterdir()
+    assert here.name != "0123" and not list(here.iterdir())
+    assert stat.S_IMODE(here.stat().st_mode) == stat.S_IMODE(here.parent.stat().st_mode) == 0o700
+    executor.close()
+    assert not (tmp_path / "work").exists()
+
+
+class Failing:
+    name, trust = "failing", "local"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def embed(self, _: object) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "written"),
+    [
+        (ModelError("full: a private text"), "ModelError", "full: a private text"),
+        (ValueError("a private text"), "a bug: ValueError", ""),
+        (OSError(errno.ENOSPC, "a private text"), "OSError: No space left on device", ""),
+    ],
+)
+def test_what_an_error_says_is_not_told_to_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str, written: str
+) -> None:
+    monkeypatch.setattr(Spec, "load", lambda _: Failing(error))
+    (tmp_path / "1-0.json").write_text('["a private text"]')
+    worker = RayWorker(str(tmp_path))
+    assert worker.compute(Spec(kind="embedder", name="failing"), "1-0.json") == told
+    why = tmp_path / "1-0.why"
+    assert (why.read_text() if why.exists() else "") == written
+    assert worker.compute(Spec(kind="embedder", name="failing"), "1-1.json") == "no chunk"
+
+
+def test_a_full_disk_is_told(tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    nodes.have(1)
+    executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
+    monkeypatch.setattr(executor_ray, "write_text", full)
+    try:
+        with pytest.raises(RunDirError, match=r"No space left on device.*free some space"):
+            list(executor.compute(Spec(kind="embedder", name="hash"), ['["a text"]']))
+    finally:
+        executor.close()
+
+
+def test_another_version_on_a_node_is_refused(
+    tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.have(1)
+    executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
+    monkeypatch.setattr(executor_ray, "_version", lambda: "0.0.1")
+    try:
+        with pytest.raises(ConfigError, match=r"has rpsg .*, and this is 0.0.1: install one version"):
+            executor.describe(Spec(kind="embedder", name="hash"))
+    finally:
+        executor.close()
+
+
+OWN_CLUSTER = """
+import json, os, sys, psutil
+from pathlib import Path
+from rpsg.endpoints import ExecutorConfig
+from rpsg.executor import Spec
+from rpsg.executor_ray import RayExecutor
+
+private = Path(sys.argv[1])
+executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), private, threads=1)
+executor.describe(Spec(kind="embedder", name="hash"))
+family = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+sockets = [item for item in psutil.net_connections("inet") if item.status == "LISTEN"]
+heard = [item.laddr.ip for item in sockets if item.pid in family]
+mode = oct((private / "ray").stat().st_mode)
+executor.close()
+left = [path.name for path in private.iterdir()]
+print(json.dumps([sorted(set(heard)), mode, left, "RAY_AUTH_TOKEN" in os.environ]))
+"""
+
+
+def test_a_cluster_of_our_own_is_reached_from_this_machine_only_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    home, scratch = tmp_path / "home", tmp_path.parents[1] / "t"
+    scratch.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_CLUSTER, str(tmp_path)], check=False, capture_output=True, text=True,
+        timeout=120, env={**environment, "HOME": str(home), "TMPDIR": str(scratch)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    heard, mode, left, is_token_left = json.loads(done.stdout.splitlines()[-1])
+    assert heard and {ip.removeprefix("::ffff:") for ip in heard} == {"127.0.0.1"}
+    assert mode.endswith("700") and left == [] and not is_token_left
+    assert not list(scratch.glob("rpsg-ray-*")) and not (home / ".ray").exists()
+
+
 def test_a_cluster_of_our_own_is_started_and_ended(tmp_path: Path) -> None:
-    """As a user types it, without a cluster; what Ray spills would lie in the run folder."""
+    """As a user types it, without a cluster."""
     data = sample_path("posts_train.jsonl")
     options = {
-        "executor": "ray", "generation.threads": 1, "models.embed": "hash", "models.sentiment": "null",
+        "generation.threads": 1, "models.embed": "hash", "models.sentiment": "null",
         "refine.pii.enabled": "false", "refine.nll.enabled": "false", "evaluate.enabled": "false",
     }  # fmt: skip
     settings = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
@@ -229,6 +319,8 @@ def test_a_cluster_of_our_own_is_started_and_ended(tmp_path: Path) -> None:
         "rpsg",
         "run",
         str(data),
+        "--executor",
+        "ray",
         "--guarantee",
         "none",
         "-n",
@@ -244,6 +336,5 @@ def test_a_cluster_of_our_own_is_started_and_ended(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "run/release/synthetic.jsonl").read_text().splitlines()) >= 5
-    assert stat.S_IMODE((tmp_path / "run/private/ray").stat().st_mode) == 0o700
     left = [process for process in psutil.process_iter(["name"]) if process.pid not in before]
     assert not [item.info["name"] for item in left if "ray" in (item.info["name"] or "")]

@@ -133,6 +133,9 @@ def run(
     max_cost: MaxCost = None,
     max_tokens: MaxTokens = None,
     max_seconds: MaxSeconds = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Where models compute: serial, threads or ray; see docs/scale.md.")
+    ] = None,
     offline: Offline = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
     shard: Annotated[
@@ -162,6 +165,7 @@ def run(
         "delta": delta,
         "n_units_bound": n_units_bound,
         "seed": seed,
+        "executor.kind": executor,
         "output.folder": str(output) if output else None,
         "output.formats": output_format,
         "outside_budget": outside_budget or None,

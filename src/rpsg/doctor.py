@@ -24,7 +24,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Looks at Python, packages, models, disk and memory. Loads nothing heavy."""
-    return [_python(), *_packages(), *_models(), _disk(), _memory(), _processor()]
+    return [_python(), *_packages(), _ray(), *_models(), _disk(), _memory(), _processor()]
 
 
 def _python() -> Check:
@@ -47,6 +47,13 @@ def _packages() -> list[Check]:
             fix="pip install --no-deps -r requirements.lock",
         )
     ]
+
+
+def _ray() -> Check:
+    # Optional: its absence is no fault.
+    is_there = importlib.util.find_spec("ray") is not None
+    missing = 'not installed; for executor: ray, run: pip install "rpsg[ray]"'
+    return Check(name="Ray", ok=True, found="found" if is_there else missing)
 
 
 def _models() -> list[Check]:

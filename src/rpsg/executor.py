@@ -6,6 +6,7 @@ where. Workers read private text and write model outputs; they hold no ledger an
 """
 
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,11 +61,27 @@ class Spec:
         Raises:
             ModelUnavailable: its files are not there.
         """
+        model = self._load()
+        use_threads(self.threads)
+        return model
+
+    def _load(self) -> Model:
         if self.kind == "text":
             return registry.text_model(self.name, device=self.device, dtype=self.dtype, threads=self.threads)
         if self.kind == "summariser":
             return registry.summariser(self.name, max_tokens=self.max_tokens, device=self.device)
         return registry.embedder(self.name, device=self.device)
+
+
+def use_threads(n: int | None) -> None:
+    """Sets the processor threads of all models of this process, where one of them has loaded torch.
+
+    How many there are may change the last bits of what a model computes, so it must not depend on which
+    models a worker has, nor on what its environment says.
+    """
+    torch = sys.modules.get("torch")
+    if n is not None and torch is not None:
+        torch.set_num_threads(n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,27 +1,41 @@
 """Chunks computed on a Ray cluster. The one module that imports Ray, which needs the extra `[ray]`.
 
-Ray's messages, which it serialises itself, carry file names, a model's name and settings, and reasons of
-failure; never a text. A worker reads its chunk from the run folder, which every node must see at the same
-path, and writes the result there. A worker that is lost is started again, and its chunks are computed again:
-they are the same bytes.
+Ray's messages, which it serialises itself, carry file names, a model's name and settings, and types of
+errors; never a text. A worker reads its chunk from the run folder, which every node must see at the same
+path, and writes the result there. The chunks of a worker that is lost are computed by others, and are the
+same bytes; Ray starts the worker again where there is room, and then it is given chunks again.
 """
 
+import importlib.metadata
 import os
+import secrets
+import shutil
+import tempfile
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rpsg.endpoints import ExecutorConfig
-from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RpsgError
+from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RpsgError, RunDirError
 from rpsg.executor import AHEAD, Description, Spec, Worker
 from rpsg.rundir import write_text
 from rpsg.types import Device
 
 # How often a driver that waits looks whether the cluster can still compute.
 _LOOK_SECONDS = 20.0
+# How long there may be no worker at all; a cluster that grows when asked needs some minutes.
+_PATIENCE_SECONDS = 300.0
+# Workers that are lost over the same chunk before it is taken to be the reason.
+_MOST_LOSSES = 5
+# Ray's object store holds nothing but its own small messages.
+_STORE_BYTES = 80 * 2**20
 # Ray tells its makers how it is used, and shows what workers print, unless it is told not to.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 class RayWorker:
@@ -30,6 +44,10 @@ class RayWorker:
     def __init__(self, work: str) -> None:
         """Takes the folder of chunks and results."""
         self._work, self._worker = Path(work), Worker()
+
+    def join(self) -> str:
+        """Says that it is there, and of which version."""
+        return _version()
 
     def describe(self, spec: Spec) -> Description | str:
         """Loads a model; returns what it is, or why it cannot be loaded."""
@@ -41,15 +59,56 @@ class RayWorker:
             return f"a bug: {type(error).__name__}"
 
     def compute(self, spec: Spec, name: str) -> str:
-        """Computes a chunk; returns why it could not, or nothing."""
+        """Computes a chunk; returns the type of the error that kept it from that, or nothing.
+
+        What an error of ours says is written beside the chunk: it is for the driver, not for Ray.
+        """
+        chunk = self._work / name
         try:
-            chunk = (self._work / name).read_text(encoding="utf-8")
-            write_text(self._work / f"{name}.done", self._worker.compute(spec, chunk), private=True)
+            text = chunk.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return "no chunk"
+        except OSError as error:
+            return _why(error)
+        try:
+            write_text(chunk.with_suffix(".done"), self._worker.compute(spec, text), private=True)
         except RpsgError as error:
-            return str(error)
+            with suppress(OSError):
+                write_text(chunk.with_suffix(".why"), str(error), private=True)
+            return type(error).__name__
         except Exception as error:  # noqa: BLE001 (likewise)
-            return f"a bug: {type(error).__name__}"
+            return _why(error)
         return ""
+
+
+def _why(error: Exception) -> str:
+    # The system's own words for an error number quote nothing.
+    if isinstance(error, OSError) and error.errno:
+        return f"{type(error).__name__}: {os.strerror(error.errno)}"
+    return f"a bug: {type(error).__name__}"
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A worker as the driver sees it.
+
+    Attributes:
+        actor: the worker.
+        joining: a call that is answered when the worker is there; None once it was.
+        n_busy: chunks that it was given.
+    """
+
+    actor: Any
+    joining: Any
+    n_busy: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.joining is None and self.n_busy <= AHEAD
+
+    def expect(self) -> None:
+        """Waits for a worker that was lost. Ray repeats the call itself until it has started one again."""
+        self.joining = self.actor.join.options(max_task_retries=-1).remote()
 
 
 class RayExecutor:
@@ -70,7 +129,22 @@ class RayExecutor:
             ConfigError: Ray is not installed.
             ModelError: the cluster cannot be reached, or has too few processors for one worker.
         """
-        os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+        self._undo: list[Callable[[], object]] = []
+        self._needs = {"num_cpus": threads, "num_gpus": 1 if device == "cuda" else 0}
+        self._seats: list[_Seat] = []
+        try:
+            self._open(config, private, threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, config: ExecutorConfig, private: Path, threads: int) -> None:
+        self._set({name: value for name, value in _QUIET.items() if name not in os.environ})
+        if not config.address:
+            # Not across machines: then it listens on the loopback address only. The token keeps other users
+            # of this machine out. Ray reads the first when it is imported.
+            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            self._set({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **token})
         try:
             import ray
         except ImportError:
@@ -78,32 +152,36 @@ class RayExecutor:
                 'executor.kind: ray needs Ray: pip install "rpsg[ray]", or use executor.kind: threads'
             ) from None
         self._ray: Any = ray
-        self._work = private / "work"
-        self._work.mkdir(mode=0o700, exist_ok=True)
-        self._needs = {"num_cpus": threads, "num_gpus": 1 if device == "cuda" else 0}
-        self._connected = not ray.is_initialized()
-        if self._connected:
+        # A run that was killed left chunks behind. A name of its own: workers of that run may still write.
+        shutil.rmtree(private / "work", ignore_errors=True)
+        self._work = private / "work" / secrets.token_hex(8)
+        self._work.mkdir(mode=0o700, parents=True)
+        (private / "work").chmod(0o700)
+        self._undo.append(partial(shutil.rmtree, private / "work", ignore_errors=True))
+        if not ray.is_initialized():
+            self._undo.append(ray.shutdown)
             self._connect(config, private / "ray", threads)
-        n_workers = config.workers or self._places()
         if not self._places():
-            self.close()
             raise ModelError(f"the Ray cluster has no room for a worker: each needs {self._describe_needs()}")
-        actor = ray.remote(RayWorker).options(
-            **self._needs, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
-        )
-        self._actors: list[Any] = [actor.remote(str(self._work.resolve())) for _ in range(n_workers)]
+        kind = ray.remote(RayWorker).options(**self._needs, max_restarts=-1, scheduling_strategy="SPREAD")
+        for _ in range(config.workers or self._places()):
+            seat = _Seat(kind.remote(str(self._work.resolve())), None)
+            seat.expect()
+            self._seats.append(seat)
+            self._undo.append(partial(ray.kill, seat.actor))
+        self._seen = time.monotonic()
         self._n_calls = 0
 
     def describe(self, spec: Spec) -> Description:
-        """Loads a model on the first worker and says what it is.
+        """Loads a model on a worker and says what it is.
 
         Raises:
             ModelUnavailable: it cannot be loaded there.
         """
-        (found,) = self._results({self._actors[0].describe.remote(spec): 0})
-        if isinstance(found[1], str):
-            raise ModelUnavailable(f"on a Ray worker: {found[1]}")
-        description: Description = found[1]
+        ((_, found),) = self._spread([lambda actor: actor.describe.remote(spec)])
+        if isinstance(found, str):
+            raise ModelUnavailable(f"on a Ray worker: {found}")
+        description: Description = found
         return description
 
     def compute(self, spec: Spec, chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -111,46 +189,136 @@ class RayExecutor:
 
         Raises:
             ModelError: a model failed, or no worker is left.
+            RunDirError: a chunk cannot be written.
         """
         self._n_calls += 1
-        waiting = deque(enumerate(chunks))
-        open_calls: dict[Any, tuple[int, int]] = {}
-        load = [0] * len(self._actors)
-        while waiting or open_calls:
-            while waiting and min(load) <= AHEAD:
-                place, chunk = waiting.popleft()
-                worker = load.index(min(load))
-                write_text(self._file(place), chunk, private=True)
-                call = self._actors[worker].compute.remote(spec, self._file(place).name)
-                open_calls[call] = (place, worker)
-                load[worker] += 1
-            call, why = next(self._results(open_calls))
-            place, worker = open_calls.pop(call)
-            load[worker] -= 1
+        calls = (partial(self._ask, spec, place, chunk) for place, chunk in enumerate(chunks))
+        for place, why in self._spread(calls):
+            chunk = self._file(place)
             if why:
-                raise ModelError(f"on a Ray worker: {why}")
-            done = self._file(place).with_name(f"{self._file(place).name}.done")
-            yield place, done.read_text(encoding="utf-8")
-            done.unlink()
-            self._file(place).unlink()
+                raise ModelError(f"on a Ray worker: {_read_why(why, chunk.with_suffix('.why'))}")
+            result = chunk.with_suffix(".done").read_text(encoding="utf-8")
+            chunk.with_suffix(".done").unlink()
+            chunk.unlink()
+            yield place, result
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here; removes what they had not finished."""
-        for actor in getattr(self, "_actors", []):
-            self._ray.kill(actor)
-        if self._connected:
-            self._ray.shutdown()
-        for file in self._work.iterdir():
-            file.unlink()
+        while self._undo:
+            self._undo.pop()()
+
+    def _ask(self, spec: Spec, place: int, chunk: str, actor: Any) -> Any:  # noqa: ANN401 (Ray's)
+        try:
+            write_text(self._file(place), chunk, private=True)
+        except OSError as error:
+            raise RunDirError(
+                f"cannot write to {self._work.parent} ({error.strerror}); free some space, then resume "
+                "the run"
+            ) from None
+        return actor.compute.remote(spec, self._file(place).name)
 
     def _file(self, place: int) -> Path:
         return self._work / f"{self._n_calls}-{place}.json"
+
+    def _spread(self, calls: Iterable[Callable[[Any], Any]]) -> Iterator[tuple[int, Any]]:
+        """Makes each call on the least busy worker; yields place and answer as they come."""
+        new, again = enumerate(calls), deque[tuple[int, Callable[[Any], Any]]]()
+        open_calls: dict[Any, tuple[int, Callable[[Any], Any], _Seat]] = {}
+        losses: dict[int, int] = {}
+        try:
+            while True:
+                while (seat := self._free_seat()) is not None:
+                    place, call = again.popleft() if again else next(new, (-1, None))
+                    if call is None:
+                        break
+                    open_calls[call(seat.actor)] = place, call, seat
+                    seat.n_busy += 1
+                if not open_calls and seat is not None:
+                    return
+                for ref in self._wait(open_calls):
+                    place, call, seat = open_calls.pop(ref)
+                    seat.n_busy -= 1
+                    try:
+                        answer = self._ray.get(ref)
+                    except self._ray.exceptions.RayTaskError as error:
+                        raise ModelError(f"on a Ray worker: a bug: {type(error.cause).__name__}") from None
+                    except self._ray.exceptions.RayError as error:
+                        losses[place] = losses.get(place, 0) + 1
+                        self._lost(seat, losses[place], error)
+                        again.append((place, call))
+                        continue
+                    yield place, answer
+        finally:
+            for _, _, seat in open_calls.values():
+                seat.n_busy -= 1
+
+    def _free_seat(self) -> _Seat | None:
+        free = [seat for seat in self._seats if seat.has_room]
+        return min(free, key=lambda seat: seat.n_busy) if free else None
+
+    def _lost(self, seat: _Seat, n_losses: int, error: Exception) -> None:
+        if n_losses >= _MOST_LOSSES:
+            raise ModelError(
+                f"{n_losses} Ray workers were lost over the same chunk ({type(error).__name__}); is their "
+                "memory full? Lower executor.workers, or use a smaller model. The run keeps what is done: "
+                "rpsg resume"
+            )
+        if seat.joining is None:
+            seat.expect()
+
+    def _wait(self, open_calls: Mapping[Any, object]) -> list[Any]:
+        """Waits until a call is answered or a worker is there; returns the calls that are answered."""
+        joining = {seat.joining: seat for seat in self._seats if seat.joining is not None}
+        done, _ = self._ray.wait([*open_calls, *joining], num_returns=1, timeout=_LOOK_SECONDS)
+        for ref in done:
+            if ref in joining:
+                self._let_in(joining[ref])
+        if any(seat.joining is None for seat in self._seats):
+            self._seen = time.monotonic()
+        elif not self._places() or time.monotonic() - self._seen > _PATIENCE_SECONDS:
+            raise ModelError(
+                f"no node of the Ray cluster has room for a worker any more: each needs "
+                f"{self._describe_needs()}; the run keeps what is done: rpsg resume"
+            )
+        return [ref for ref in done if ref in open_calls]
+
+    def _let_in(self, seat: _Seat) -> None:
+        try:
+            version = self._ray.get(seat.joining)
+        except self._ray.exceptions.RayError as error:
+            # Ray would have tried for ever; this one it has given up.
+            self._seats.remove(seat)
+            if not self._seats:
+                raise ModelError(
+                    f"no Ray worker can be started ({type(error).__name__}); is rpsg installed on every "
+                    "node? The run keeps what is done: rpsg resume"
+                ) from None
+            return
+        if version != _version():
+            raise ConfigError(
+                f"a node of the Ray cluster has rpsg {version}, and this is {_version()}: install one "
+                "version on all"
+            )
+        seat.joining = None
+
+    def _set(self, values: Mapping[str, str]) -> None:
+        """Sets variables of the environment until the executor is closed."""
+        for name, value in values.items():
+            before = os.environ.get(name)
+            os.environ[name] = value
+            undo = partial(os.environ.pop, name, None) if before is None else None
+            self._undo.append(undo or partial(os.environ.__setitem__, name, str(before)))
 
     def _connect(self, config: ExecutorConfig, spill: Path, threads: int) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if config.address:
             try:
                 self._ray.init(address=config.address, **quiet)
+            except ImportError:
+                raise ConfigError(
+                    'executor.address: ray://... needs Ray\'s client: pip install "ray[client]"; or give '
+                    "HOST:PORT, from a machine of the cluster"
+                ) from None
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ModelError(
                     f"no Ray cluster at executor.address ({type(error).__name__}); start one with ray start "
@@ -158,15 +326,26 @@ class RayExecutor:
                 ) from None
             return
         spill.mkdir(mode=0o700, exist_ok=True)
+        # Names of sockets must be short: not in the run folder.
+        scratch = Path(tempfile.mkdtemp(prefix="rpsg-ray-"))
+        for folder in (spill, scratch):
+            self._undo.insert(0, partial(shutil.rmtree, folder, ignore_errors=True))
         n_workers = config.workers or max(1, (os.cpu_count() or 1) // threads)
         # By default Ray would join any cluster that it finds on this machine.
         self._ray.init(
             address="local",
             num_cpus=n_workers * threads,
+            object_store_memory=_STORE_BYTES,
             include_dashboard=False,
+            _temp_dir=str(scratch),
             object_spilling_directory=str(spill.resolve()),
             **quiet,
         )
+        if {node["NodeManagerAddress"] for node in self._ray.nodes()} != {"127.0.0.1"}:
+            raise ConfigError(
+                "executor.kind: ray: Ray was imported before the run began, so its processes would listen on "
+                "the network; begin the run first, or start a cluster and name it in executor.address"
+            )
 
     def _places(self) -> int:
         """Returns how many workers the nodes have room for."""
@@ -176,24 +355,15 @@ class RayExecutor:
     def _describe_needs(self) -> str:
         return f"{self._needs['num_cpus']} processors" + (" and a GPU" if self._needs["num_gpus"] else "")
 
-    def _results(self, calls: Mapping[Any, object]) -> Iterator[tuple[Any, Any]]:
-        """Yields a call that is done and its result; looks after the cluster while it waits."""
-        while True:
-            done, _ = self._ray.wait(list(calls), num_returns=1, timeout=_LOOK_SECONDS)
-            if done:
-                try:
-                    yield done[0], self._ray.get(done[0])
-                except self._ray.exceptions.RayError as error:
-                    raise ModelError(
-                        f"a Ray worker was lost and could not be started again ({type(error).__name__}); the "
-                        "run keeps what is done: rpsg resume"
-                    ) from None
-                return
-            if not self._places():
-                raise ModelError(
-                    f"no node of the Ray cluster has room for a worker any more: each needs "
-                    f"{self._describe_needs()}; the run keeps what is done: rpsg resume"
-                )
+
+def _version() -> str:
+    return importlib.metadata.version("rpsg")
+
+
+def _read_why(why: str, file: Path) -> str:
+    if why == "no chunk":
+        return "it does not see the run folder; put it (-o) on storage that all nodes see at the same path"
+    return file.read_text(encoding="utf-8") if file.exists() else why
 
 
 def _fit(resources: Mapping[str, float], needs: Mapping[str, float]) -> int:

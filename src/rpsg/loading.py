@@ -19,6 +19,7 @@ from rpsg.executor import (
     SpreadEmbedder,
     SpreadTextModel,
     ThreadExecutor,
+    use_threads,
 )
 from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
@@ -317,6 +318,7 @@ class _Loader:
             spec = self.spec("embedder", name)
             return SpreadEmbedder(self.executor, spec, chunk_size=generation.chunk_size)
         embedder = registry.embedder(name, device=generation.device, serving=self.serving)
+        use_threads(generation.threads)
         if isinstance(embedder, Closeable):
             self.opened.append(embedder)
         return ChunkedEmbedder(embedder, chunk_size=generation.chunk_size)

@@ -19,11 +19,15 @@ _SENDS = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"}
 
 
 def refuse_servers(config: RunConfig) -> None:
-    """Refuses a configuration that names a model on a server.
+    """Refuses a configuration that names a model on a server, or workers that are reached by the network.
 
     Raises:
         ConfigError: it does.
     """
+    if config.executor.kind == "ray":
+        raise ConfigError(
+            "--offline: executor.kind is ray, whose processes talk by sockets; use threads or serial"
+        )
     models = config.models.model_dump()
     for task in ("abstract", "write", "embed", "sentiment"):
         name = models[task]

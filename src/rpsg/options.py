@@ -20,6 +20,8 @@ def build_config(source: Path, options: Mapping[SettingName, object], settings: 
     values = read_yaml(source) if is_config else {}
     if not is_config:
         set_value(values, "data.path", str(source))
+    if isinstance(values.get("executor"), str):
+        values["executor"] = {"kind": values["executor"]}
     for setting in settings:
         key, sign, text = setting.partition("=")
         if not sign:

@@ -1,0 +1,85 @@
+"""A real Ray cluster on this machine, and what may befall it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from rpsg.types import Progress
+
+
+class Nodes:
+    """A cluster whose nodes have room for one worker each, besides a head that has room for none."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.cluster_utils import Cluster
+
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self._cluster: Any = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        self.nodes: list[Any] = []
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    def have(self, n: int) -> None:
+        while len(self.nodes) < n:
+            self.nodes.append(self._cluster.add_node(num_cpus=1))
+        while len(self.nodes) > n:
+            self.lose()
+        self._cluster.wait_for_nodes()
+
+    def lose(self) -> None:
+        self._cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+        self._cluster.shutdown()
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of the actors."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "ray::RayWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+class Saboteur:
+    """Does harm once a stage, after its first chunk: others are being computed then."""
+
+    def __init__(self, harm: Callable[[], None], only: str | None = None) -> None:
+        self._harm, self._only = harm, only
+        self.stages: set[str] = set()
+
+    def __call__(self, step: Progress) -> None:
+        wanted = self._only in (None, step.stage)
+        if wanted and step.stage not in self.stages and step.done < step.total:
+            self.stages.add(step.stage)
+            self._harm()
+
+
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Fails what takes longer: it hangs."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def kill_a_worker() -> None:
+    os.kill(workers()[0].pid, signal.SIGKILL)
