@@ -50,7 +50,7 @@ def main(n_permutations: int) -> None:
     below, near = (sum(p < level for p in smallest) for level in (ALPHA, 0.05))
     seconds = (time.perf_counter() - began) / n_permutations
     print(
-        f"{platform.machine()}; {n_permutations} permutations, {refused} refused by the control of the split; of "
+        f"{platform.machine()}; {n_permutations} permutations, {refused} refused by the split's control; of "
         f"the others the smallest adjusted p {min(smallest):.4f}, {below} below {ALPHA}, {near} below 0.05; "
         f"{verdicts} verdicts 'leak found'; {seconds:.1f} s each"
     )
