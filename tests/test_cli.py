@@ -78,8 +78,8 @@ def test_a_text_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str])
         text_id="a", text="Hello \x1b]0;owned\x07 \u202e there", labels={"topic": "\x1b[2J"}, paid_by=1
     )
     result = RunResult(
-        texts=(text,), label_columns=("topic",), statement="None.", folder=Path("run"), counts={}, rejected={},
-        notes=(), n_wanted=1,
+        texts=(text,), label_columns=("topic",), statement="None.", folder=Path("run"), counts={},
+        rejected={}, notes=(), n_wanted=1,
     )  # fmt: skip
     print_result(result, quiet=False, as_json=False)
     shown = capsys.readouterr().out
