@@ -2,12 +2,19 @@
 
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rpsg import auditing
+from rpsg.audit.selftest import Trial
+from rpsg.audit.split import pool_corpora
+from rpsg.audit.verdict import LEAK, NONE_FOUND, TOO_FEW
+from rpsg.data import read_corpus
+from rpsg.errors import ConfigError
 from rpsg.rundir import RunDir
 from test_cli import call
 
@@ -130,6 +137,64 @@ def test_data_are_split_run_and_attacked() -> None:
     write("b.jsonl", texts[150:])
     assert call(*arguments) == 2
     assert Path("out/members.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("killed_at", ["members.jsonl", "nonmembers.jsonl", "split.json"])
+def test_a_split_that_was_killed_is_made_anew(killed_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def write_or_die(write: Callable[..., None], path: Path, *given: object, private: bool) -> None:
+        if path.name == killed_at:
+            (path.parent / f".{path.name}-part").write_text("half of a private text")
+            raise Killed
+        write(path, *given, private=private)
+
+    source, folder = write("a.jsonl", stories(60)), Path("out")
+    pooled = pool_corpora([read_corpus(source)])
+    sides = (folder / "members.jsonl", folder / "nonmembers.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(auditing, "write_text", partial(write_or_die, auditing.write_text))
+        patch.setattr(auditing, "write_json", partial(write_or_die, auditing.write_json))
+        with pytest.raises(Killed):
+            auditing._split_into(folder, sides, pooled)
+    auditing._split_into(folder, sides, pooled)
+    assert len(read_corpus(sides[0])) == len(read_corpus(sides[1])) == 30
+    assert {path.name for path in folder.iterdir()} == {"members.jsonl", "nonmembers.jsonl", "split.json"}
+    # A folder of somebody else's is not taken for one.
+    other = Path("other")
+    other.mkdir()
+    (other / "members.jsonl").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        auditing._split_into(other, (other / "members.jsonl", other / "nonmembers.jsonl"), pooled)
+    assert (other / "members.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["a report of another tool", "[1]", '{"verdict": "fine"}'])
+def test_a_file_of_another_tool_is_not_overwritten(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = stories(60)
+    files = [write(f"{name}.jsonl", texts[i : i + 20]) for name, i in (("m", 0), ("n", 20), ("s", 40))]
+    named = zip(("--members", "--nonmembers", "--synthetic"), files, strict=True)
+    arguments = [item for pair in named for item in pair]
+    Path("out").mkdir()
+    Path("out/audit.json").write_text(content)
+    assert call("audit", *arguments, *FAST, "-o", "out") == 2
+    assert "is not overwritten" in " ".join(capsys.readouterr().err.split())
+    assert Path("out/audit.json").read_text() == content
+    Path("out/audit.json").unlink()
+    # An audit of ours is made anew.
+    for _ in range(2):
+        assert call("audit", *arguments, *FAST, "-o", "out", "--quiet") in {0, 3}
+
+
+def test_an_audit_that_has_too_few_texts_is_not_called_wrong() -> None:
+    def trial(verdict: str, p: float | None, *, leaks: bool = True) -> str:
+        made = Trial(name="x", leaks=leaks, verdict=verdict, p_smallest=p, found_by=())
+        return made.outcome
+
+    assert trial(TOO_FEW, 0.3) == trial(TOO_FEW, None, leaks=False) == "too few texts"
+    assert trial(NONE_FOUND, 0.3) == trial(LEAK, 0.001, leaks=False) == "WRONG"
+    assert trial(LEAK, 0.001) == trial(TOO_FEW, 0.3, leaks=False) == "right"
 
 
 def test_a_run_is_audited_in_its_private_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from rpsg import cli
+from rpsg.console import print_result
 from rpsg.data import sample_path
+from rpsg.result import RunResult
+from rpsg.types import SyntheticText
 
 POSTS = sample_path("posts_test.jsonl")
 FAKE = ["--set", "models.abstract=fake", "--set", "models.write=fake", "--set", "models.embed=hash",
@@ -70,6 +73,20 @@ def test_run_prints_statement_table_examples_and_folder(
     assert "What happened" in shown and "texts released" in shown and "out/release" in shown
     assert shown.count("topic: ") >= 5
     assert len((tmp_path / "out/release/synthetic.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_text_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text = SyntheticText(
+        text_id="a", text="Hello \x1b]0;owned\x07 \u202e there", labels={"topic": "\x1b[2J"}, paid_by=1
+    )
+    result = RunResult(
+        texts=(text,), label_columns=("topic",), statement="None.", folder=Path("run"), counts={},
+        rejected={}, notes=(), n_wanted=1,
+    )  # fmt: skip
+    print_result(result, quiet=False, as_json=False)
+    shown = capsys.readouterr().out
+    assert "Hello" in shown and "U+001B" in shown and "U+202E" in shown
+    assert "\x1b]0" not in shown and "\x1b[2J" not in shown and "\u202e" not in shown
 
 
 def test_run_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:

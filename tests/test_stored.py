@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pytest
 from rpsg import data, row_files
 from rpsg.data import fingerprint, read_corpus, split_calibration
 from rpsg.errors import DataError
+from rpsg.row_files import read_again
 from rpsg.stored import StoredRecords
 from rpsg.types import PrivateCorpus
 
@@ -147,3 +149,17 @@ def test_memory_is_that_of_places_not_of_texts(tmp_path: Path, monkeypatch: pyte
     assert len(corpus) == n
     # All texts would be 32 MB.
     assert peak < n * size / 5
+
+
+def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path) -> None:
+    path, n = tmp_path / "one-group.parquet", 20_000
+    texts = [f"{i} " + "the same words again and again " * 60 for i in range(n)]
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=n, use_dictionary=False)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        places = np.asarray([[0, 3], [0, n - 1], [0, 5000], [0, 2]], dtype=np.int64)
+        assert read_again(path, "text", places) == [texts[i] for i in (3, n - 1, 5000, 2)]
+    finally:
+        pa.set_memory_pool(before)
+    assert (pool.max_memory() or 0) < sum(map(len, texts)) / 3

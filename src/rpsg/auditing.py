@@ -12,7 +12,7 @@ from rpsg.audit.finding import Game
 from rpsg.audit.linkage import pair_rows
 from rpsg.audit.pii_replay import find_replays
 from rpsg.audit.pool import Pool
-from rpsg.audit.result import Audit, write_audit
+from rpsg.audit.result import FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_shared
 from rpsg.canaries import join_canaries, score_run
@@ -180,15 +180,20 @@ def texts_of(path: Path, *, text_column: str = "text") -> tuple[str, ...]:
 
 def _split_into(folder: Path, sides: tuple[Path, Path], pooled: PrivateCorpus) -> None:
     """Splits the data, or makes sure that these are the data that were split here before."""
-    done, digest = folder / "split.json", fingerprint(pooled)
+    done, begun, digest = folder / "split.json", folder / "split.begun", fingerprint(pooled)
     if done.exists():
         if json.loads(done.read_text(encoding="utf-8")) != {"fingerprint": digest}:
             raise ConfigError(f"{folder} holds a split of other data; name a new folder with -o")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not begun.exists():
         raise ConfigError(f"{folder} is not empty; name a new folder with -o")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
+    begun.touch(mode=0o600)
+    # Left by a process that was killed: nothing was paid for yet, so new coins are thrown.
+    for path in (*sides, done):
+        for left in folder.glob(f".{path.name}-*"):
+            left.unlink()
     for path, part in zip(sides, split_by_coin(pooled), strict=True):
         rows = [
             {**record.labels, "id": record.record_id, _UNIT: record.unit_id, "text": record.text}
@@ -197,6 +202,7 @@ def _split_into(folder: Path, sides: tuple[Path, Path], pooled: PrivateCorpus) -
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(path, text, private=True)
     write_json(done, {"fingerprint": digest}, private=True)
+    begun.unlink()
 
 
 def _with_data(config: RunConfig, **values: object) -> RunConfig:
@@ -246,3 +252,12 @@ def _texts(corpus: PrivateCorpus) -> tuple[str, ...]:
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder with -o")
+    path = folder / FILE
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict) or not {"verdict", "findings"} <= before.keys():
+        raise ConfigError(f"{path} is no audit of rpsg and is not overwritten; name another folder with -o")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rpsg.text import reveal
 from rpsg.types import Progress as Step
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def print_result(result: "RunResult", *, quiet: bool, as_json: bool, more: Seque
     console.print(table)
     for example in result.examples(5):
         labels = ", ".join(f"{name}: {value}" for name, value in example.labels.items()) or "synthetic text"
-        console.print(f"\n{labels}", style="bold", markup=False)
-        console.print(example.text, markup=False)
+        # A terminal obeys what hides in a text.
+        console.print(f"\n{reveal(labels)}", style="bold", markup=False)
+        console.print(reveal(example.text), markup=False)
     console.print(f"\n[bold]Privacy:[/bold] {result.statement}\n")
     for note in result.notes:
         console.print(f"Note: {note}", markup=False)

@@ -94,7 +94,7 @@ def print_trials(trials: "Sequence[Trial]", *, as_json: bool) -> None:
             "yes" if trial.leaks else "no",
             trial.verdict,
             _figure(trial.p_smallest),
-            "right" if trial.passed else "WRONG",
+            trial.outcome,
         )
     Console(highlight=False).print(table)
 

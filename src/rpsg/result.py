@@ -25,6 +25,7 @@ class RunResult:
         rejected: "stage: reason" to count.
         notes: what the reader should know, for example a filter that was off.
         n_wanted: texts asked for.
+        are_copies: whether the texts are private ones, word for word; then none is an example.
 
     Raises:
         PrivateDataError: a text is not a released text.
@@ -38,6 +39,7 @@ class RunResult:
     rejected: Mapping[str, int]
     notes: tuple[str, ...]
     n_wanted: int
+    are_copies: bool = False
 
     def __post_init__(self) -> None:
         check_released(self.texts)
@@ -54,7 +56,7 @@ class RunResult:
 
     def examples(self, n: int) -> Sequence[SyntheticText]:
         """Returns the first `n` released texts; their order is already a secret shuffle."""
-        return self.texts[:n]
+        return () if self.are_copies else self.texts[:n]
 
     def figures(self) -> list[tuple[str, str]]:
         """Returns the run's table, one (name, value) a line."""

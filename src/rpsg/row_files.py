@@ -367,7 +367,14 @@ def _read_parquet_again(path: Path, column: str, places: Places) -> list[object]
     with pq.ParquetFile(path) as file:
         for group in np.unique(places[:, 0]).tolist():
             wanted = np.flatnonzero(places[:, 0] == group)
-            values = file.read_row_group(group, columns=[column]).column(0).take(places[wanted, 1])
-            for i, value in zip(wanted.tolist(), values.to_pylist(), strict=True):
-                found[i] = value
+            rows, at = places[wanted, 1], 0
+            # Piece by piece: a file of one row group would be in memory as a whole.
+            for batch in file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=[column]):
+                inside = np.flatnonzero((rows >= at) & (rows < at + batch.num_rows))
+                values = batch.column(0).take(rows[inside] - at).to_pylist()
+                for i, value in zip(wanted[inside].tolist(), values, strict=True):
+                    found[i] = value
+                at += batch.num_rows
+                if at > rows.max():
+                    break
     return found

@@ -13,7 +13,7 @@ from rpsg.audit.copying import TESTED_RUN
 from rpsg.audit.finding import Game
 from rpsg.audit.result import Audit
 from rpsg.audit.run import AuditSettings, audit
-from rpsg.audit.verdict import ALPHA, LEAK
+from rpsg.audit.verdict import ALPHA, LEAK, TOO_FEW
 from rpsg.errors import DataError
 from rpsg.rng import Streams
 from rpsg.text import words_of
@@ -50,6 +50,13 @@ class Trial:
             if self.leaks
             else (self.verdict != LEAK and self.p_smallest >= ALPHA)
         )
+
+    @property
+    def outcome(self) -> str:
+        """In a word or three: an audit that says that it has too few texts to find a leak is not wrong."""
+        if self.passed:
+            return "right"
+        return "too few texts" if self.verdict == TOO_FEW else "WRONG"
 
 
 def self_test(

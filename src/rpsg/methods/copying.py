@@ -1,6 +1,7 @@
 """`copy`: private texts, word for word. The control that an audit must catch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from rpsg import data
@@ -47,7 +48,7 @@ def run(
             "texts", NonPrivateTexts(reason="copies of private texts"), private_copies, note=NOTE
         )
         texts = cast("tuple[SyntheticText, ...]", released)
-        result = publish(session, corpus, sizes, texts, notes=(_WARNING,))
+        result = replace(publish(session, corpus, sizes, texts, notes=(_WARNING,)), are_copies=True)
         return judge(session, result, real=pool.records, holdout=holdout.records)
 
 
