@@ -17,6 +17,7 @@ from rpsg.executor import (
     Description,
     Spec,
     SpreadEmbedder,
+    SpreadSentiment,
     SpreadTextModel,
     ThreadExecutor,
     Worker,
@@ -24,7 +25,7 @@ from rpsg.executor import (
 )
 from rpsg.pipeline import run
 from rpsg.types import Completion, Message, Progress, TextRequest
-from tiny_models import tiny_bart, tiny_bert, tiny_llama
+from tiny_models import tiny_bart, tiny_bert, tiny_classifier, tiny_llama
 
 TEXTS = ["the doctor said my dog felt terrible .", "a cat .", "his family lost the house and the money ."]
 STAGES = {
@@ -39,7 +40,7 @@ def config(folder: Path, guarantee: str, **executor: object) -> RunConfig:
         "epsilon": 8,
         "n": 24,
         "n_units_bound": 500,
-        "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": None},
+        "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": "vader"},
         "abstract": {"n_samples": 6, "max_tokens": 40},
         "write": {"min_length": 20, "max_length": 40, "n_drafts": 2},
         "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
@@ -117,6 +118,18 @@ def test_models_with_weights_write_and_embed_the_same_on_workers(
     assert np.array_equal(near.embed_singly(TEXTS), far.embed_singly(TEXTS))
     assert np.array_equal(far.embed_singly(TEXTS), embed_singly(local.embed, TEXTS))
     assert far.embed([]).shape[0] == near.embed([]).shape[0] == 0
+
+
+@pytest.mark.parametrize("name", ["vader", "tiny"])
+def test_sentiment_is_the_same_on_workers(tmp_path: Path, executor: ThreadExecutor, name: str) -> None:
+    name = str(tiny_classifier(tmp_path)) if name == "tiny" else name
+    spec = Spec(kind="sentiment", name=name, threads=1)
+    here: Any = spec.load()
+    away = SpreadSentiment(executor, spec, chunk_size=2)
+    texts = ["I love this wonderful house .", "a terrible , bad night .", *TEXTS]
+    judged = away.classify(texts)
+    assert judged == here.classify(texts) and len(set(judged)) > 1
+    assert (away.name, away.trust, away.classify([])) == (here.name, "local", [])
 
 
 def test_a_worker_loads_each_model_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,16 @@ from rpsg.types import (
     Embedder,
     FloatArray,
     Message,
+    Sentiment,
+    SentimentModel,
     Summariser,
     TextModel,
     TextRequest,
     Trust,
 )
 
-Kind = Literal["text", "summariser", "embedder", "embedder singly"]
-Model = TextModel | Summariser | Embedder
+Kind = Literal["text", "summariser", "embedder", "embedder singly", "sentiment"]
+Model = TextModel | Summariser | Embedder | SentimentModel
 # Chunks that wait at a worker beside the one it computes.
 AHEAD = 2
 
@@ -70,6 +72,8 @@ class Spec:
             return registry.text_model(self.name, device=self.device, dtype=self.dtype, threads=self.threads)
         if self.kind == "summariser":
             return registry.summariser(self.name, max_tokens=self.max_tokens, device=self.device)
+        if self.kind == "sentiment":
+            return registry.sentiment_model(self.name, device=self.device)
         return registry.embedder(self.name, device=self.device)
 
 
@@ -153,6 +157,8 @@ class Worker:
             texts, seeds, counts = zip(*items, strict=True)
             found = cast("Summariser", model).summarise(texts, n=counts[0], seeds=seeds)
             return json.dumps([[asdict(reply) for reply in group] for group in found])
+        if spec.kind == "sentiment":
+            return json.dumps([asdict(found) for found in cast("SentimentModel", model).classify(items)])
         embed = cast("Embedder", model).embed
         vectors = embed_singly(embed, items) if spec.kind == "embedder singly" else embed(items)
         # Every float32 is a float64, which JSON keeps to the last bit.
@@ -305,6 +311,26 @@ class SpreadEmbedder:
         found = dict(self._executor.compute(spec, map(json.dumps, chunks)))
         parts = [np.array(json.loads(found[place]), dtype=np.float32) for place in range(len(chunks))]
         return np.concatenate(parts) if texts else np.empty((0, 0), dtype=np.float32)
+
+
+class SpreadSentiment:
+    """A sentiment classifier whose chunks of texts are judged by an executor, many at a time."""
+
+    def __init__(self, executor: Executor, spec: Spec, *, chunk_size: int) -> None:
+        """Loads the model on a worker.
+
+        Raises:
+            ModelUnavailable: its files are not there.
+        """
+        found = executor.describe(spec)
+        self._executor, self._spec, self._chunk_size = executor, spec, chunk_size
+        self.name, self.trust = found.name, found.trust
+
+    def classify(self, texts: Sequence[str]) -> list[Sentiment]:
+        """Returns one judgement a text."""
+        chunks = cut(texts, self._chunk_size)
+        found = dict(self._executor.compute(self._spec, map(json.dumps, chunks)))
+        return [Sentiment(**item) for place in range(len(chunks)) for item in json.loads(found[place])]
 
 
 def cut(texts: Sequence[str], size: int) -> list[list[str]]:

@@ -17,6 +17,7 @@ from rpsg.executor import (
     Kind,
     Spec,
     SpreadEmbedder,
+    SpreadSentiment,
     SpreadTextModel,
     ThreadExecutor,
     use_threads,
@@ -340,4 +341,8 @@ class _Loader:
             return None
         if find_endpoint(name, self.config.endpoints) is not None:
             return PromptedSentiment(self.keep(self.load(name), "sentiment"))
-        return registry.sentiment_model(name, device=self.config.generation.device)
+        generation = self.config.generation
+        if self.executor is not None:
+            spec = self.spec("sentiment", name)
+            return SpreadSentiment(self.executor, spec, chunk_size=generation.chunk_size)
+        return registry.sentiment_model(name, device=generation.device)

@@ -52,32 +52,37 @@ class Failed(Exception):
         self.is_down = is_down
 
 
+# Calls that wait for a place at any server of a pool.
+Queue = deque[asyncio.Future[None]]
+
+
 class AdaptiveLimit:
     """How many calls one server and key gets at once."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, waiting: Queue) -> None:
         self._most = float(most)
         self._limit = min(_FIRST_CALLS, self._most)
         self._is_growing_fast = True
         self._paused_until = 0.0
         self._cut_at = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = waiting
         self.in_flight = 0
 
     @property
     def load(self) -> float:
-        """The share of what is allowed that is in use; over 1 during a pause."""
-        paused = 2.0 if time.monotonic() < self._paused_until else 0.0
-        return self.in_flight / self._limit + paused
+        """The share of what is allowed that is in use."""
+        return self.in_flight / self._limit
 
-    async def acquire(self) -> float:
-        """Waits for a place; returns the time at which the call starts."""
-        while self.in_flight >= int(self._limit) or time.monotonic() < self._paused_until:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
-            await place
-        self.in_flight += 1
-        return time.monotonic()
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call may start."""
+        return self.in_flight < int(self._limit) and time.monotonic() >= self._paused_until
+
+    async def wait(self) -> None:
+        """Returns when there may be room, here or at another server of the pool."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        await place
 
     def release(self) -> None:
         """Gives a place back."""
@@ -156,18 +161,23 @@ class Lane:
     """One server and key: its share of the calls and the budgets of its account."""
 
     def __init__(
-        self, *, max_concurrency: int, requests_per_minute: int | None, tokens_per_minute: int | None
+        self,
+        *,
+        max_concurrency: int,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        waiting: Queue,
     ) -> None:
-        self.limit = AdaptiveLimit(max_concurrency)
+        self.limit = AdaptiveLimit(max_concurrency, waiting)
         self._n_failures = 0
         self._avoided_until = 0.0
         self._requests = _budget(requests_per_minute)
         self._tokens = _budget(tokens_per_minute)
 
     @property
-    def load(self) -> float:
-        """How busy it is; a server that just failed comes after all that did not."""
-        return self.limit.load + (1000.0 if time.monotonic() < self._avoided_until else 0.0)
+    def is_avoided(self) -> bool:
+        """Whether it just failed, or is being tried again with one call."""
+        return time.monotonic() < self._avoided_until or (self.keeps_failing and self.limit.in_flight > 0)
 
     @property
     def keeps_failing(self) -> bool:
@@ -185,13 +195,12 @@ class Lane:
         self._n_failures, self._avoided_until = 0, 0.0
         self.limit.succeeded()
 
-    async def acquire(self, n_tokens: int) -> float:
-        """Waits for a place and for the account's budgets; returns when the call starts."""
+    async def within_budget(self, n_tokens: int) -> None:
+        """Waits for the account's budgets."""
         if self._requests is not None:
             await self._requests.acquire()
         if self._tokens is not None:
             await self._tokens.acquire(min(n_tokens, self._tokens.max_rate))
-        return await self.limit.acquire()
 
 
 def _budget(per_minute: int | None) -> AsyncLimiter | None:
@@ -200,6 +209,22 @@ def _budget(per_minute: int | None) -> AsyncLimiter | None:
         return None
     window = max(1.0, 60.0 / per_minute)
     return AsyncLimiter(per_minute * window / 60.0, window)
+
+
+async def _take_place(lanes: Sequence[Lane]) -> int:
+    """Waits until a server has room and takes a place there; returns the number of the least busy.
+
+    A call waits for all of them, so that none waits at a server that hangs. One that failed has to wait
+    while another does not; when its time is over, it is tried with one call.
+    """
+    while True:
+        usable = [i for i, lane in enumerate(lanes) if not lane.is_avoided] or range(len(lanes))
+        free = [i for i in usable if lanes[i].limit.has_room]
+        if free:
+            number = min(free, key=lambda i: lanes[i].limit.load)
+            lanes[number].limit.in_flight += 1
+            return number
+        await lanes[0].limit.wait()
 
 
 async def call_with_patience(
@@ -227,10 +252,11 @@ async def call_with_patience(
     """
     n_failed = n_throttled = n_successes = 0
     while True:
-        number = min(range(len(lanes)), key=lambda i: lanes[i].load)
-        lane = lanes[number]
-        started = await lane.acquire(n_tokens)
+        number = await _take_place(lanes)
+        lane, started = lanes[number], time.monotonic()
         try:
+            await lane.within_budget(n_tokens)
+            started = time.monotonic()
             answer = await attempt(number)
         except Throttled as error:
             n_throttled += 1

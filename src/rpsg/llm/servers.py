@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from rpsg.endpoints import CallingConfig, EndpointConfig
 from rpsg.errors import ModelBusy, ModelError, ModelUnavailable
 from rpsg.llm.background import BackgroundLoop
-from rpsg.llm.calling import Breaker, Failed, Lane, Throttled, call_with_patience
+from rpsg.llm.calling import Breaker, Failed, Lane, Queue, Throttled, call_with_patience
 from rpsg.types import CallSink, Completion
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ class Servers:
         if self._clients:
             return
         calling = self._calling
+        waiting: Queue = deque()
         n_clients = -(-calling.max_concurrency // _CALLS_A_CLIENT)
         for url, key in self._pairs:
             self._clients.append([self._client(url, key) for _ in range(n_clients)])
@@ -202,6 +204,7 @@ class Servers:
                     max_concurrency=calling.max_concurrency,
                     requests_per_minute=calling.requests_per_minute,
                     tokens_per_minute=calling.tokens_per_minute,
+                    waiting=waiting,
                 )
             )
 
