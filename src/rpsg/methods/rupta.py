@@ -27,7 +27,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.session import Session, open_session
 from rpsg.stages.variants import tidy
-from rpsg.text import MIN_WORDS, flaw_of
+from rpsg.text import MIN_WORDS, flaw_of, words_of
 from rpsg.types import (
     FloatArray,
     PrivateCorpus,
@@ -121,8 +121,9 @@ def _rewrite_all(
         vectors = session.models.embedder.embed([item.text for item in active])
         useful = [is_useful(item.record, vector) for item, vector in zip(active, vectors, strict=True)]
         for item, giveaways, fits in zip(active, found, useful, strict=True):
-            # The text itself is no rewrite, however harmless it looks.
-            if number and flaw_of(item.text, min_words=MIN_WORDS) is None:
+            # The text itself is no rewrite, however harmless it looks, also when a model repeats it.
+            is_new = words_of(item.text) != words_of(item.record.text)
+            if number and is_new and flaw_of(item.text, min_words=MIN_WORDS) is None:
                 item.tries.append((len(giveaways), fits, item.text))
                 item.is_done = not giveaways and fits
         if number < session.config.rupta.rounds:
