@@ -390,6 +390,31 @@ def test_rejected_texts_are_not_pushed(runs: Path) -> None:
         assert first not in server.files["synthetic.jsonl"].decode()
 
 
+@pytest.mark.parametrize("change", ["card of another run", "jsonl", "csv", "a row more", "label"])
+def test_a_release_that_was_edited_never_leaves(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    run, other = runs / "selection", runs / "end-to-end"
+    rows = run / "release/synthetic.jsonl"
+    if change == "card of another run":
+        # It holds by itself, and promises what this run does not keep.
+        for name in ("privacy_card.json", "privacy_card.md"):
+            shutil.copy(other / "release" / name, run / "release" / name)
+    elif change == "csv":
+        table = run / "release/synthetic.csv"
+        table.write_text(table.read_text().replace('","', '","A private name ', 3))
+    elif change == "a row more":
+        rows.write_text(rows.read_text() + json.dumps({"id": "x", "text": "private", "topic": None}) + "\n")
+    else:
+        first, *others = rows.read_text().splitlines(keepends=True)
+        part = {"text" if change == "jsonl" else "topic": "private"}
+        rows.write_text("".join([json.dumps(json.loads(first) | part) + "\n", *others]))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for leave in (pack_release, lambda folder: push_release(folder, "me/texts")):
+        with pytest.raises(RunDirError, match="does not hold"):
+            leave(run)
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "linked data"])
 def test_what_rpsg_did_not_write_never_leaves(runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     run = runs / "selection"

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,13 @@ def test_a_run_that_another_process_began_meanwhile_is_kept(monkeypatch: pytest.
     assert RunDir.create(Path("runs/a"), config, fingerprint="f").run_id == first.run_id
     with pytest.raises(RunDirError, match="other data"):
         RunDir.create(Path("runs/a"), config, fingerprint="g")
+
+
+def test_a_private_part_that_was_made_beforehand_is_closed() -> None:
+    Path("runs/open/private").mkdir(parents=True)
+    Path("runs/open/private").chmod(0o777)
+    run = RunDir.create(Path("runs/open"), RunConfig.parse({"data": {"path": str(POSTS)}}), fingerprint="f")
+    assert stat.S_IMODE(run.private.stat().st_mode) == 0o700
 
 
 def test_one_odd_folder_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:

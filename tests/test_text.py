@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpsg.text import WordRuns, flaw_of, split_into_parts, strip_wrapping, trim_to_sentences
+from rpsg.text import WordRuns, flaw_of, reveal, split_into_parts, strip_wrapping, trim_to_sentences
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,16 @@ def test_flaws(text: str, flaw: str | None) -> None:
 def test_strip_wrapping() -> None:
     assert strip_wrapping('Title: My rent\n\n"I lost it."') == "I lost it."
     assert strip_wrapping('"Stop," he said, "or else."') == '"Stop," he said, "or else."'
+
+
+@pytest.mark.parametrize(
+    "code",
+    [0x00, 0x1B, 0x7F, 0x85, 0x9B, 0xAD, 0x34F, 0x200B, 0x202E, 0x2028, 0x3164, 0xFFF9, 0xE0041, 0xE0100],
+)
+def test_what_has_no_shape_is_shown_by_name(code: int) -> None:
+    assert reveal(f"a{chr(code)}b") == f"a\u27e8U+{code:04X}\u27e9b"
+
+
+def test_what_scripts_and_emoji_need_is_left_alone() -> None:
+    text = "tab\tline\n 👩\u200d👩\u200d👧 ❤\ufe0f می\u200cخواهم Zürich 한국어 \ufffd"
+    assert reveal(text) == text

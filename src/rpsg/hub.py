@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rpsg.decisions import Trail, rejected_ids
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
-from rpsg.privacy.card_file import check_card
-from rpsg.release import check_publishable, files_that_leave
+from rpsg.release import check_publishable, files_that_leave, find_changes
 from rpsg.report.sources import read_rows
 from rpsg.rundir import RunDir
 
@@ -30,18 +29,16 @@ def push_release(
         The address of the data set.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries or rejected texts, its card does not
-            hold, or release/ holds a foreign file.
+        RunDirError: there is no finished run, it holds planted canaries or rejected texts, or release/ is
+            not as the run wrote it.
         ConfigError: the variable is not set, or the name is not OWNER/NAME.
         ModelUnavailable: the hub refused or does not answer.
     """
     run = RunDir.open(folder)
     check_publishable(run)
-    problems = check_card(run.release / "privacy_card.json")
+    problems = find_changes(run)
     if problems:
-        raise RunDirError(
-            f"{run.release} is not pushed, because its card does not hold: {'; '.join(problems)}"
-        )
+        raise RunDirError(f"{run.release} is not pushed, because it does not hold: {'; '.join(problems)}")
     if review:
         _check_reviewed(run)
     files = files_that_leave(run)

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from rpsg.errors import RunDirError
-from rpsg.privacy.card_file import check_card, read_card
+from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable, files_that_leave
+from rpsg.release import check_publishable, files_that_leave, find_changes
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
 
@@ -27,18 +27,16 @@ def pack_release(folder: Path) -> Path:
     """Writes `rpsg-<run id>.zip` into the run folder: the same release gives the same bytes.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, its
-            card does not hold, or release/ holds a foreign file.
+        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or
+            release/ is not as the run wrote it.
     """
     run = RunDir.open(folder)
     check_publishable(run)
     if not run.config.exists():
         raise RunDirError(f"{folder}/private was removed: pack a release before that")
-    problems = check_card(run.release / "privacy_card.json")
+    problems = find_changes(run)
     if problems:
-        raise RunDirError(
-            f"{run.release} is not packed, because its card does not hold: {'; '.join(problems)}"
-        )
+        raise RunDirError(f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}")
     card, _ = read_card(run.release / "privacy_card.json")
     contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
     models = [flow.model for flow in card.inputs.data_flow]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,11 +14,13 @@ from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_model import Card, CardInputs, DataFlow
+from rpsg.privacy.ledger import read_run
+from rpsg.privacy.seeds import read_released
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
-from rpsg.writers import to_table, write_rows
+from rpsg.writers import guard_formula, read_written, to_table, write_rows
 
 # All that is ever written into release/.
 _DATA = {"synthetic.jsonl", "synthetic.csv", "synthetic.parquet"}
@@ -155,6 +157,43 @@ def files_that_leave(run: RunDir) -> list[Path]:
                 f"{path} is no file that rpsg wrote, so nothing leaves: move it out of {run.release}"
             )
     return found
+
+
+def find_changes(run: RunDir) -> list[str]:
+    """Returns how a release differs from what the run wrote, as far as its ledger is there; empty if nowhere.
+
+    The card must follow from its lines, and be that of this run; every row must be a text that the ledger
+    released, as it was. Texts may be missing: a review takes them out.
+
+    Raises:
+        RunDirError: something stands among the files that this program did not write.
+        PrivacyError: the ledger was edited, or is an old copy.
+    """
+    files, card = files_that_leave(run), run.release / "privacy_card.json"
+    if not run.ledger.exists():
+        return card_file.check_card(card)
+    problems = card_file.check_card(card, ledger=read_run(run.ledger))
+    known = read_released(run.ledger)
+    for path in files:
+        if path.name not in _DATA:
+            continue
+        n_changed = sum(not _is_as_released(row, known, path.suffix) for row in read_written(path))
+        if n_changed:
+            problems.append(f"{path.name}: {n_changed} rows are not as they were released")
+    return problems
+
+
+def _is_as_released(
+    row: Mapping[str, str | None], known: Mapping[str, tuple[str, Mapping[str, str]]], suffix: str
+) -> bool:
+    text, labels = known.get(row.get("id") or "", ("", {}))
+
+    def shown(value: str) -> str:
+        return str(guard_formula(value)) if suffix == ".csv" else value
+
+    expected = {"id": row.get("id"), "text": shown(text)}
+    expected |= {shown(name): shown(value) for name, value in labels.items() if shown(name) in row}
+    return bool(text) and {name: value for name, value in row.items() if value is not None} == expected
 
 
 def data_flows(session: Session) -> list[DataFlow]:

@@ -95,6 +95,8 @@ class RunDir:
         return run
 
     def _begin(self, config: RunConfig, made_of: Mapping[str, str], *, contains_canaries: bool) -> None:
+        # Also where somebody made it beforehand, open to others.
+        self.private.chmod(0o700)
         (self.root / "done").mkdir(exist_ok=True)
         write_text(self.config, config.to_yaml())
         write_json(self.private / "data.json", made_of)

@@ -47,8 +47,12 @@ _CONTROL_TOKEN = re.compile(
 # Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
 # that scripts and emoji need.
 _HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-# The same, and halves of character pairs, which no file can hold.
-_UNSEEN = re.compile(f"{_HIDDEN.pattern[:-1]}\u061c\u00ad\ud800-\udfff\U000e0000-\U000e007f]")
+# The same, halves of character pairs, which no file can hold, 8-bit controls, which some terminals obey, and
+# characters without a shape of their own. Not the selectors that emoji need.
+_UNSEEN = re.compile(
+    f"{_HIDDEN.pattern[:-1]}\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029"
+    "\u3164\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
 

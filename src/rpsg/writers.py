@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from rpsg.errors import ConfigError, PrivateDataError, RunDirError
 from rpsg.types import SyntheticText
@@ -81,6 +81,19 @@ def write_rows(table: "pa.Table", path: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise RunDirError(f"cannot write {path}: {reason}; nothing was left behind") from None
+
+
+def read_written(path: Path) -> list[dict[str, str | None]]:
+    """Reads what `write_rows` wrote; a missing label is None. In csv, guarded cells stay guarded."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return cast("list[dict[str, str | None]]", pq.read_table(path).to_pylist())
+    with path.open(encoding="utf-8", newline="") as file:
+        # An empty field is a label that is missing.
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def guard_formula(value: object) -> object:

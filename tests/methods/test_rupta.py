@@ -115,6 +115,23 @@ def test_a_text_that_was_not_rewritten_is_never_released(
     assert result.texts == () and result.rejected["rewrite: no usable rewrite"] > 0
 
 
+def test_a_text_that_the_model_repeats_is_never_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Echo(FakeTextModel):
+        def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+            replies = []
+            for request in requests:
+                text = request.messages[-1].content.partition("<text>\n")[2].partition("\n</text>")[0]
+                is_list = request.messages[0].content.startswith("You list")
+                replies.append("none" if is_list else f'"{text.upper()}"')
+            return [Completion(text=reply, n_prompt_tokens=1, n_tokens=1, finish="stop") for reply in replies]
+
+    monkeypatch.setattr(registry, "text_model", lambda *_, **__: Echo())
+    result = run(config(tmp_path / "run"), corpus())
+    assert result.texts == () and result.rejected["rewrite: no usable rewrite"] > 0
+
+
 def test_memory_holds_the_last_rewrites(tmp_path: Path, rewriter: Rewriter) -> None:
     run(config(tmp_path / "run", rupta={"rounds": 5, "memory": 1}), corpus())
     shown = [r.messages[-1].content for r in rewriter.asked if "Not like this" in r.messages[-1].content]

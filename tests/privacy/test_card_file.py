@@ -197,3 +197,9 @@ def test_the_schema_describes_every_key(written: Path) -> None:
 def test_infinite_figures_are_null_in_json(tmp_path: Path) -> None:
     page = build_card(inputs("end-to-end", epsilon=3.0), [line(1, SUM)])
     assert "Infinity" not in to_json(page)
+
+
+def test_a_name_cannot_turn_a_line_of_the_card(tmp_path: Path) -> None:
+    made = card(tmp_path / "ledger", "none", public_inputs="topics \u202eecnirp\u202c | of a_file")
+    page = render_markdown(made)
+    assert "topics \u27e8U+202E\u27e9ecnirp\u27e8U+202C\u27e9 \\| of a\\_file" in page

@@ -27,7 +27,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.session import Session, open_session
 from rpsg.stages.variants import tidy
-from rpsg.text import MIN_WORDS, flaw_of
+from rpsg.text import MIN_WORDS, flaw_of, words_of
 from rpsg.types import (
     FloatArray,
     PrivateCorpus,
@@ -121,13 +121,19 @@ def _rewrite_all(
         vectors = session.models.embedder.embed([item.text for item in active])
         useful = [is_useful(item.record, vector) for item, vector in zip(active, vectors, strict=True)]
         for item, giveaways, fits in zip(active, found, useful, strict=True):
-            # The text itself is no rewrite, however harmless it looks.
-            if number and flaw_of(item.text, min_words=MIN_WORDS) is None:
+            # The text itself is no rewrite, however harmless it looks, nor is what a model repeats of it.
+            if number and not _repeats(item) and flaw_of(item.text, min_words=MIN_WORDS) is None:
                 item.tries.append((len(giveaways), fits, item.text))
                 item.is_done = not giveaways and fits
         if number < session.config.rupta.rounds:
             _edit(session, active, found, f"{batch}, round {number + 1}")
     return _collect(session, private_items)
+
+
+def _repeats(private_item: _PrivateRewrite) -> bool:
+    """Tells whether the newest rewrite is the text itself, or a piece of it, word for word."""
+    own, whole = (" ".join(words_of(text)) for text in (private_item.text, private_item.record.text))
+    return f" {own} " in f" {whole} "
 
 
 def _collect(session: Session, private_items: Sequence[_PrivateRewrite]) -> list[PrivateVariant]:

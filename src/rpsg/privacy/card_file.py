@@ -21,6 +21,7 @@ from rpsg.privacy.card_model import Card, CardLine
 from rpsg.privacy.lines import LedgerLine
 from rpsg.privacy.mechanisms import MECHANISMS
 from rpsg.rundir import write_text
+from rpsg.text import reveal
 
 _SIGNATURE = "signature"
 _ALGORITHM = "Ed25519"
@@ -110,8 +111,8 @@ def _check_type(card: object) -> None:
 
 
 def escape(text: str) -> str:
-    """Makes a name safe in a Markdown line or cell: it can neither end the cell nor format anything."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    """Makes a name safe in a Markdown line or cell: it can neither end the cell, format nor turn anything."""
+    return _MARKDOWN.sub(r"\\\1", reveal(" ".join(text.split())))
 
 
 # --- checking ------------------------------------------------------------------------------------

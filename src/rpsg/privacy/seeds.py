@@ -1,4 +1,4 @@
-"""The private map from released texts to the records they were written from, read from a run's ledger."""
+"""What a run's ledger knows of released texts: which they are, and, privately, what each was written from."""
 
 import json
 import sqlite3
@@ -26,4 +26,19 @@ def read_seeds(path: Path) -> dict[str, str]:
             for body, result in rows
             if json.loads(body)["mechanism"] == NonPrivateTexts.__name__
             for row in json.loads(result)
+        }
+
+
+def read_released(path: Path) -> dict[str, tuple[str, dict[str, str]]]:
+    """Returns every text that was released, as it was: text id to text and labels.
+
+    Raises:
+        RunDirError: there is no ledger.
+        PrivacyError: the chain is broken or older than it was.
+    """
+    read_run(path)
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT result FROM entries WHERE kind = 'release' AND label = 'texts'")
+        return {
+            row["text_id"]: (row["text"], row["labels"]) for (result,) in rows for row in json.loads(result)
         }

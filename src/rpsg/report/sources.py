@@ -1,6 +1,5 @@
 """Reads what a report is drawn from: release/ alone for the one that leaves, all of a run for the other."""
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rpsg.report.documents import Audit, Card, Finding, Metrics, Row, Summary
 from rpsg.rundir import RunDir
 from rpsg.runstate import RunState, read_state
 from rpsg.types import FloatArray, PrivateCorpus
+from rpsg.writers import read_written
 
 # Columns of a released row that are no labels.
 _FIXED = ("id", "text")
@@ -101,15 +101,8 @@ def read_released(folder: Path) -> Released:
 
 def read_rows(folder: Path) -> list[Row]:
     """Reads the rows of a release, from whichever of its files holds them unchanged."""
-    if (path := folder / "synthetic.jsonl").exists():
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    if (path := folder / "synthetic.parquet").exists():
-        import pyarrow.parquet as pq
-
-        return cast("list[Row]", pq.read_table(path).to_pylist())
-    with (folder / "synthetic.csv").open(encoding="utf-8", newline="") as file:
-        # An empty field is a label that is missing.
-        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+    found = (folder / f"synthetic.{kind}" for kind in ("jsonl", "parquet", "csv"))
+    return read_written(next((path for path in found if path.exists()), folder / "synthetic.csv"))
 
 
 def read_private(folder: Path) -> PrivateSources:
