@@ -145,7 +145,7 @@ class RayExecutor:
     def _open(self, config: ExecutorConfig, private: Path, threads: int) -> None:
         self._set({name: value for name, value in _QUIET.items() if name not in os.environ})
         if not config.address and not _is_in_use():
-            if "ray" in sys.modules and not _token.cache_info().currsize:
+            if sys.modules.get("ray") is not None and not _token.cache_info().currsize:
                 raise ConfigError(
                     "executor.kind: ray: Ray was imported before the run began, so its processes would "
                     "listen on the network; begin the run first, or name a cluster in executor.address"
