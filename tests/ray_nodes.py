@@ -1,14 +1,22 @@
 """A real Ray cluster on this machine, and what may befall it."""
 
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
 
 from rpsg.types import Progress
+
+# Read when Ray is imported. Without a token, Ray would write one into the home folder.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 
 class Nodes:
@@ -18,12 +26,15 @@ class Nodes:
         import ray
         from ray.cluster_utils import Cluster
 
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._cluster: Any = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )
         self.nodes: list[Any] = []
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
 
     def have(self, n: int) -> None:
         while len(self.nodes) < n:
@@ -43,12 +54,13 @@ class Nodes:
 
 
 def workers() -> list[psutil.Process]:
-    """The processes of the actors."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "ray::RayWorker" in " ".join(process.info["cmdline"] or [])
-    ]
+    """The processes of the actors of this process's clusters; others on the machine are left alone."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "ray::RayWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 class Saboteur:

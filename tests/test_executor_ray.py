@@ -270,6 +270,39 @@ def test_another_version_on_a_node_is_refused(
         executor.close()
 
 
+BY_ADDRESS = """
+import sys
+from pathlib import Path
+from rpsg.endpoints import ExecutorConfig
+from rpsg.errors import RpsgError
+from rpsg.executor import Spec
+from rpsg.executor_ray import RayExecutor
+
+spec = Spec(kind="embedder", name="hash")
+try:
+    config = ExecutorConfig(kind="ray", workers=1, address=sys.argv[2])
+    executor = RayExecutor(config, Path(sys.argv[1]), threads=1)
+except RpsgError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print(len(list(executor.compute(spec, ['["a"]', '["b"]']))))
+executor.close()
+print([path.name for path in Path(sys.argv[1]).iterdir()])
+"""
+
+
+def test_a_cluster_is_found_by_its_address_and_left_running(tmp_path: Path, nodes: Nodes) -> None:
+    def ask(address: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", BY_ADDRESS, str(tmp_path), address]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+    nodes.have(1)
+    for _ in range(2):
+        done = ask(nodes.address)
+        assert done.stdout.splitlines() == ["2", "[]"], done.stderr
+    assert 'pip install "ray[client]"' in ask("ray://127.0.0.1:1").stderr
+    assert "ModelError: no Ray cluster at executor.address" in ask("127.0.0.1:1").stderr
+
+
 OWN_CLUSTER = """
 import json, os, sys, psutil
 from pathlib import Path
@@ -277,16 +310,17 @@ from rpsg.endpoints import ExecutorConfig
 from rpsg.executor import Spec
 from rpsg.executor_ray import RayExecutor
 
-private = Path(sys.argv[1])
-executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), private, threads=1)
-executor.describe(Spec(kind="embedder", name="hash"))
-family = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-sockets = [item for item in psutil.net_connections("inet") if item.status == "LISTEN"]
-heard = [item.laddr.ip for item in sockets if item.pid in family]
-mode = oct((private / "ray").stat().st_mode)
-executor.close()
+private, heard = Path(sys.argv[1]), set()
+for _ in range(2):
+    executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), private, threads=1)
+    executor.describe(Spec(kind="embedder", name="hash"))
+    family = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    sockets = [item for item in psutil.net_connections("inet") if item.status == "LISTEN"]
+    heard |= {item.laddr.ip for item in sockets if item.pid in family}
+    mode = oct((private / "ray").stat().st_mode)
+    executor.close()
 left = [path.name for path in private.iterdir()]
-print(json.dumps([sorted(set(heard)), mode, left, "RAY_AUTH_TOKEN" in os.environ]))
+print(json.dumps([sorted(heard), mode, left, "RAY_AUTH_TOKEN" in os.environ]))
 """
 
 
@@ -303,6 +337,14 @@ def test_a_cluster_of_our_own_is_reached_from_this_machine_only_and_leaves_nothi
     assert heard and {ip.removeprefix("::ffff:") for ip in heard} == {"127.0.0.1"}
     assert mode.endswith("700") and left == [] and not is_token_left
     assert not list(scratch.glob("rpsg-ray-*")) and not (home / ".ray").exists()
+
+
+def test_where_ray_was_imported_before_it_would_listen_on_the_network(tmp_path: Path) -> None:
+    code = f"import ray\n{BY_ADDRESS}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), ""], check=False, capture_output=True, text=True
+    )
+    assert "ConfigError: executor.kind: ray: Ray was imported before the run began" in done.stderr
 
 
 def test_a_cluster_of_our_own_is_started_and_ended(tmp_path: Path) -> None:

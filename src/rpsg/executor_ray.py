@@ -7,16 +7,19 @@ same bytes; Ray starts the worker again where there is room, and then it is give
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import secrets
 import shutil
+import socket
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from rpsg.types import Device
 _LOOK_SECONDS = 20.0
 # How long there may be no worker at all; a cluster that grows when asked needs some minutes.
 _PATIENCE_SECONDS = 300.0
+_KNOCK_SECONDS = 10.0
 # Workers that are lost over the same chunk before it is taken to be the reason.
 _MOST_LOSSES = 5
 # Ray's object store holds nothing but its own small messages.
@@ -140,11 +144,16 @@ class RayExecutor:
 
     def _open(self, config: ExecutorConfig, private: Path, threads: int) -> None:
         self._set({name: value for name, value in _QUIET.items() if name not in os.environ})
-        if not config.address:
+        if not config.address and not _is_in_use():
+            if sys.modules.get("ray") is not None and not _token.cache_info().currsize:
+                raise ConfigError(
+                    "executor.kind: ray: Ray was imported before the run began, so its processes would "
+                    "listen on the network; begin the run first, or name a cluster in executor.address"
+                )
             # Not across machines: then it listens on the loopback address only. The token keeps other users
-            # of this machine out. Ray reads the first when it is imported.
-            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            self._set({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **token})
+            # of this machine out. Ray reads both when it is imported.
+            self._set({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
+            self._set({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()})
         try:
             import ray
         except ImportError:
@@ -158,7 +167,7 @@ class RayExecutor:
         self._work.mkdir(mode=0o700, parents=True)
         (private / "work").chmod(0o700)
         self._undo.append(partial(shutil.rmtree, private / "work", ignore_errors=True))
-        if not ray.is_initialized():
+        if not _is_in_use():
             self._undo.append(ray.shutdown)
             self._connect(config, private / "ray", threads)
         if not self._places():
@@ -312,14 +321,15 @@ class RayExecutor:
     def _connect(self, config: ExecutorConfig, spill: Path, threads: int) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if config.address:
-            try:
-                self._ray.init(address=config.address, **quiet)
-            except ImportError:
+            if config.address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
                 raise ConfigError(
                     'executor.address: ray://... needs Ray\'s client: pip install "ray[client]"; or give '
                     "HOST:PORT, from a machine of the cluster"
-                ) from None
-            except (ConnectionError, ValueError, RuntimeError) as error:
+                )
+            try:
+                _knock(config.address)
+                self._ray.init(address=config.address, **quiet)
+            except (OSError, ValueError, RuntimeError) as error:
                 raise ModelError(
                     f"no Ray cluster at executor.address ({type(error).__name__}); start one with ray start "
                     "--head, or leave the address out"
@@ -341,11 +351,6 @@ class RayExecutor:
             object_spilling_directory=str(spill.resolve()),
             **quiet,
         )
-        if {node["NodeManagerAddress"] for node in self._ray.nodes()} != {"127.0.0.1"}:
-            raise ConfigError(
-                "executor.kind: ray: Ray was imported before the run began, so its processes would listen on "
-                "the network; begin the run first, or start a cluster and name it in executor.address"
-            )
 
     def _places(self) -> int:
         """Returns how many workers the nodes have room for."""
@@ -354,6 +359,24 @@ class RayExecutor:
 
     def _describe_needs(self) -> str:
         return f"{self._needs['num_cpus']} processors" + (" and a GPU" if self._needs["num_gpus"] else "")
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nothing listens: Ray itself would look for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+
+
+@cache
+def _token() -> str:
+    # One a process: Ray remembers the first.
+    return secrets.token_hex(32)
+
+
+def _is_in_use() -> bool:
+    ray: Any = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _version() -> str:
