@@ -326,10 +326,13 @@ print(json.dumps([sorted(heard), mode, left, "RAY_AUTH_TOKEN" in os.environ]))
 
 def test_a_cluster_of_our_own_is_reached_from_this_machine_only_and_leaves_nothing(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    home, scratch = tmp_path / "home", tmp_path.parents[1] / "t"
-    scratch.mkdir(exist_ok=True)
+    # Of a folder for temporary files with a long name Ray's sockets are not in reach: /tmp is taken.
+    home, scratch = tmp_path / "home", tmp_path / "temporary"
+    for folder in (scratch, private := tmp_path / "private"):
+        folder.mkdir()
+    before = set(Path("/tmp").glob("rpsg-ray-*"))
     done = subprocess.run(
-        [sys.executable, "-c", OWN_CLUSTER, str(tmp_path)], check=False, capture_output=True, text=True,
+        [sys.executable, "-c", OWN_CLUSTER, str(private)], check=False, capture_output=True, text=True,
         timeout=120, env={**environment, "HOME": str(home), "TMPDIR": str(scratch)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -337,6 +340,7 @@ def test_a_cluster_of_our_own_is_reached_from_this_machine_only_and_leaves_nothi
     assert heard and {ip.removeprefix("::ffff:") for ip in heard} == {"127.0.0.1"}
     assert mode.endswith("700") and left == [] and not is_token_left
     assert not list(scratch.glob("rpsg-ray-*")) and not (home / ".ray").exists()
+    assert not set(Path("/tmp").glob("rpsg-ray-*")) - before
 
 
 def test_where_ray_was_imported_before_it_would_listen_on_the_network(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 Ray's messages, which it serialises itself, carry file names, a model's name and settings, and types of
 errors; never a text. A worker reads its chunk from the run folder, which every node must see at the same
-path, and writes the result there. The chunks of a worker that is lost are computed by others, and are the
-same bytes; Ray starts the worker again where there is room, and then it is given chunks again.
+path, and writes the result there. A lost worker's chunks are computed by others, to the same bytes.
 """
 
 import importlib.metadata
@@ -36,6 +35,7 @@ _PATIENCE_SECONDS = 300.0
 _KNOCK_SECONDS = 10.0
 # Workers that are lost over the same chunk before it is taken to be the reason.
 _MOST_LOSSES = 5
+_LONGEST_FOLDER = 24  # bytes: of a socket's 107 Ray takes up to 65, and the name of our folder 18
 # Ray's object store holds nothing but its own small messages.
 _STORE_BYTES = 80 * 2**20
 # Ray tells its makers how it is used, and shows what workers print, unless it is told not to.
@@ -305,8 +305,7 @@ class RayExecutor:
             return
         if version != _version():
             raise ConfigError(
-                f"a node of the Ray cluster has rpsg {version}, and this is {_version()}: install one "
-                "version on all"
+                f"a node of Ray has rpsg {version}, and this is {_version()}: install one version on all"
             )
         seat.joining = None
 
@@ -336,8 +335,7 @@ class RayExecutor:
                 ) from None
             return
         spill.mkdir(mode=0o700, exist_ok=True)
-        # Names of sockets must be short: not in the run folder.
-        scratch = Path(tempfile.mkdtemp(prefix="rpsg-ray-"))
+        scratch = _short_folder()
         for folder in (spill, scratch):
             self._undo.insert(0, partial(shutil.rmtree, folder, ignore_errors=True))
         n_workers = config.workers or max(1, (os.cpu_count() or 1) // threads)
@@ -359,6 +357,12 @@ class RayExecutor:
 
     def _describe_needs(self) -> str:
         return f"{self._needs['num_cpus']} processors" + (" and a GPU" if self._needs["num_gpus"] else "")
+
+
+def _short_folder() -> Path:
+    """Makes a folder for Ray's sockets, whose names are short: not in the run folder."""
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_FOLDER else "/tmp"
+    return Path(tempfile.mkdtemp(prefix="rpsg-ray-", dir=base))
 
 
 def _knock(address: str) -> None:
