@@ -342,7 +342,8 @@ class _Loader:
         if find_endpoint(name, self.config.endpoints) is not None:
             return PromptedSentiment(self.keep(self.load(name), "sentiment"))
         generation = self.config.generation
-        if self.executor is not None:
+        # End-to-end runs judge each text by itself: a message and two files a text would cost more than that.
+        if self.executor is not None and self.config.guarantee != "end-to-end":
             spec = self.spec("sentiment", name)
             return SpreadSentiment(self.executor, spec, chunk_size=generation.chunk_size)
         return registry.sentiment_model(name, device=generation.device)
