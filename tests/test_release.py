@@ -415,6 +415,21 @@ def test_a_release_that_was_edited_never_leaves(
             leave(run)
 
 
+def test_a_page_that_was_edited_is_written_anew_before_it_leaves(runs: Path) -> None:
+    run = runs / "selection"
+    page = run / "release/report.html"
+    pack_release(run)
+    before = page.read_bytes()
+    page.write_text("Certified private.")
+    with zipfile.ZipFile(pack_release(run)) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("report.html")]
+        assert archive.read(name) == before
+    page.write_text("Certified private.")
+    with hub() as server:
+        assert push(run, server.url, HF_TOKEN=TOKEN).returncode == 0
+        assert server.files["report.html"] == before
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "linked data"])
 def test_what_rpsg_did_not_write_never_leaves(runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     run = runs / "selection"

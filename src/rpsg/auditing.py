@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import pipeline
+from rpsg.audit.canary_scores import MODELS
 from rpsg.audit.control import check_split
 from rpsg.audit.copying import VERBATIM, find_copies
 from rpsg.audit.finding import Game
@@ -15,10 +16,11 @@ from rpsg.audit.pool import Pool
 from rpsg.audit.result import FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_shared
-from rpsg.canaries import join_canaries, score_run
+from rpsg.canaries import Scoring, join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.loading import OnProgress
 from rpsg.plan import split_pool
 from rpsg.privacy.seeds import read_seeds
 from rpsg.rundir import RunDir, write_json, write_text
@@ -26,7 +28,6 @@ from rpsg.types import PrivateCorpus, Progress
 
 # No column of the user's own is called that.
 _UNIT = "rpsg unit"
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Files:
 
 
 def audit_files(
-    files: Files, folder: Path, *, settings: AuditSettings, seed: int = 0, on_progress: Told
+    files: Files, folder: Path, *, settings: AuditSettings, seed: int = 0, on_progress: OnProgress
 ) -> Audit:
     """Audits a release made by any tool, and writes audit.json into `folder`.
 
@@ -67,7 +68,7 @@ def audit_files(
     synthetic = _read(files.synthetic, files.synthetic_text_column or files.text_column, None)
     public = _texts(_read(files.public, files.text_column, None)) if files.public else ()
     game = game_of(members, nonmembers, _texts(synthetic), public=public, seed=seed)
-    found = audit(game, settings, on_progress=on_progress)
+    found = audit(game, settings, on_progress=_named(on_progress))
     _write(found, folder, game, members, synthetic)
     return found
 
@@ -79,7 +80,7 @@ def audit_run(
     canaries: Path | None = None,
     settings: AuditSettings,
     seed: int = 0,
-    on_progress: Told,
+    on_progress: OnProgress,
 ) -> Audit:
     """Audits a finished run against the data its configuration names; writes private/audit/audit.json.
 
@@ -116,9 +117,10 @@ def audit_run(
     game = game_of(members, others, _texts(synthetic), seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
-    found = audit(game, settings, pairs=pairs, notes=notes, on_progress=on_progress)
+    found = audit(game, settings, pairs=pairs, notes=notes, on_progress=_named(on_progress))
     if canaries is not None:
-        found = join_canaries(found, score_run(canaries, folder, seed=seed))
+        how = Scoring(auxiliary=MODELS if settings.language_models else None, seed=seed)
+        found = join_canaries(found, score_run(canaries, folder, how))
     _write(found, run.private / "audit", game, members, synthetic)
     return found
 
@@ -130,8 +132,7 @@ def audit_from_data(
     *,
     settings: AuditSettings,
     seed: int = 0,
-    on_progress: Told,
-    on_run: Callable[[Progress], None],
+    on_progress: OnProgress,
 ) -> Audit:
     """Splits data by a secret coin, runs the configured method on one half, and attacks the release.
 
@@ -156,16 +157,20 @@ def audit_from_data(
     check_split(Pool.of(game_of(members, others, ["-"], seed=seed)))
     output = config.output.model_copy(update={"folder": str(folder / "run")})
     run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
-    pipeline.run(run_config, members, on_progress=on_run)
+    pipeline.run(run_config, members, on_progress=on_progress)
     run = RunDir.open(folder / "run")
     synthetic = _released(run)
     game = game_of(members, others, _texts(synthetic), seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
     note = f"{len(members)} records on the members' side, {len(others)} on the other, by a secret coin"
-    found = audit(game, settings, pairs=pairs, notes=(note,), on_progress=on_progress)
+    found = audit(game, settings, pairs=pairs, notes=(note,), on_progress=_named(on_progress))
     _write(found, folder, game, members, synthetic)
     return found
+
+
+def _named(on_progress: OnProgress) -> Callable[[str], None]:
+    return lambda name: on_progress(Progress(stage=f"audit: {name}", done=0, total=1))
 
 
 def texts_of(path: Path, *, text_column: str = "text") -> tuple[str, ...]:

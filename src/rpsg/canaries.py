@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import registry
+from rpsg.audit.auxiliary import AuxiliarySettings
 from rpsg.audit.canary import KINDS, Kind, Secrets, read_secrets
 from rpsg.audit.canary_findings import Claim, canary_findings
 from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
@@ -196,24 +197,32 @@ def _public_texts(request: CanaryRequest, on_progress: OnProgress) -> Callable[[
 # --- scoring --------------------------------------------------------------------------------------
 
 
-def score_run(
-    secrets_file: Path,
-    folder: Path,
-    *,
-    without: Path | None = None,
-    public: Sequence[str] = (),
-    embedder: str | None = None,
-    seed: int = 0,
-) -> tuple[Finding, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How canaries are scored.
+
+    Attributes:
+        without: texts released from the same data without poisons.
+        public: texts that the adversary knows.
+        embedder: its name; not the run's own. None weighs words.
+        auxiliary: size of the language models trained on the release; None leaves them out.
+        seed: breaks ties, and fixes how models are trained.
+    """
+
+    without: Path | None = None
+    public: Sequence[str] = ()
+    embedder: str | None = None
+    auxiliary: AuxiliarySettings | None = None
+    seed: int = 0
+
+
+def score_run(secrets_file: Path, folder: Path, how: Scoring) -> tuple[Finding, ...]:
     """Scores a finished run of planted data.
 
     Args:
         secrets_file: what `rpsg canary plant` wrote.
         folder: the run.
-        without: texts released from the same data without poisons.
-        public: texts that the adversary knows.
-        embedder: its name; not the run's own. None weighs words.
-        seed: breaks ties.
+        how: which scores, and what the adversary knows.
 
     Raises:
         ConfigError: the run was not made of planted data, or has released nothing.
@@ -222,26 +231,12 @@ def score_run(
     run = RunDir.open(folder)
     if not run.contains_canaries:
         raise ConfigError(f"{folder} was not made from planted data; run the planted file first: rpsg run")
-    return score_texts(
-        secrets_file,
-        read_synthetic(_released_file(run), text_column="text"),
-        claim=claim_of(run),
-        without=without,
-        public=public,
-        embedder=embedder,
-        seed=seed,
-    )
+    synthetic = read_synthetic(_released_file(run), text_column="text")
+    return score_texts(secrets_file, synthetic, how, claim=claim_of(run))
 
 
 def score_texts(
-    secrets_file: Path,
-    synthetic: Sequence[str],
-    *,
-    claim: Claim,
-    without: Path | None = None,
-    public: Sequence[str] = (),
-    embedder: str | None = None,
-    seed: int = 0,
+    secrets_file: Path, synthetic: Sequence[str], how: Scoring, *, claim: Claim
 ) -> tuple[Finding, ...]:
     """Scores texts that any tool released from planted data; see `score_run`."""
     found = read_secrets(secrets_file)
@@ -250,16 +245,17 @@ def score_texts(
             found,
             synthetic,
             claim=claim,
-            public=public,
-            embedder=registry.embedder(embedder) if embedder is not None else None,
-            seed=seed,
+            public=how.public,
+            embedder=registry.embedder(how.embedder) if how.embedder is not None else None,
+            auxiliary=how.auxiliary,
+            seed=how.seed,
         ),
         *poisoning_findings(
             found,
             synthetic,
-            without=None if without is None else read_synthetic(without, text_column="text"),
-            public=public,
-            seed=seed,
+            without=None if how.without is None else read_synthetic(how.without, text_column="text"),
+            public=how.public,
+            seed=how.seed,
         ),
     )
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.privacy.ledger import Ledger
 
 Verdict = Literal["accept", "reject", "undecided"]
 MAX_REASON = 500
+_LABEL = "review"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class Trail:
 
     def open(self, *, shows_private: bool) -> None:
         """Notes that a review begins."""
-        self._add(event="opened", saw_private=shows_private or self.saw_private)
+        self._add(event="opened", saw_private=self.saw_private or shows_private)
 
     def decide(self, text_id: str, verdict: str, reason: str = "") -> Decision:
         """Adds a decision on a text.
@@ -132,6 +134,28 @@ class Trail:
         except OSError as error:
             raise RunDirError(f"cannot write {self.path}: {error.strerror}") from None
         return line
+
+
+def note_private_shown(ledger: Path) -> None:
+    """Puts into a run's ledger, before any private text is shown, that a review shows it.
+
+    Unlike the trail, the ledger is chained and its head is kept elsewhere: who removes the line is found out.
+
+    Raises:
+        PrivacyError: the ledger was edited.
+    """
+    with Ledger.open(ledger) as opened:
+        opened.attest({"saw_private": True}, _LABEL)
+
+
+def private_was_shown(ledger: Path) -> bool:
+    """Says whether private text was on screen in any review of a run, by its ledger.
+
+    Raises:
+        PrivacyError: the ledger was edited.
+    """
+    with Ledger.open(ledger) as opened:
+        return opened.attested(_LABEL) is not None
 
 
 def rejected_ids(decisions: Sequence[Decision]) -> frozenset[str]:

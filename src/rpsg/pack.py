@@ -12,6 +12,7 @@ from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
 from rpsg.release import check_publishable, files_that_leave, find_changes
+from rpsg.report.page import write_reports
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
 
@@ -37,6 +38,8 @@ def pack_release(folder: Path) -> Path:
     problems = find_changes(run)
     if problems:
         raise RunDirError(f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}")
+    # A page that was edited by hand would say what the release does not.
+    write_reports(folder)
     card, _ = read_card(run.release / "privacy_card.json")
     contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
     models = [flow.model for flow in card.inputs.data_flow]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from rpsg.decisions import Trail, rejected_ids
+from rpsg.decisions import Trail, private_was_shown, rejected_ids
 from rpsg.errors import PrivacyError, RunDirError
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import read_card
@@ -63,7 +63,7 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
         out = rejected_ids(list(trail.current().values()))
         everything = _all_rows(run, rows)
         kept = [row for row in everything if row["id"] not in out]
-        reviewed = _kind(trail)
+        reviewed = _kind(trail, private_was_shown(run.ledger))
         # Compared with what is there, so that a release that was written anew meanwhile is reviewed again.
         if kept == rows and card.inputs.reviewed == reviewed:
             n_out = len(everything) - len(kept)
@@ -82,10 +82,10 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
     return Applied(n_kept=len(kept), n_rejected=n_out, changed=True, statement=card.statement)
 
 
-def _kind(trail: Trail) -> Reviewed:
+def _kind(trail: Trail, was_shown: bool) -> Reviewed:
     if not any(item.event == "decided" for item in trail.entries()):
         return "no"
-    return "private" if trail.saw_private else "public"
+    return "private" if was_shown or trail.saw_private else "public"
 
 
 def _all_rows(run: RunDir, rows: list[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rpsg.audit.auxiliary import AuxiliarySettings
 from rpsg.audit.canary import KINDS, Fact, Secrets
 from rpsg.audit.canary_findings import ALL_KINDS, Claim, canary_findings
 from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
@@ -17,10 +18,15 @@ from rpsg.audit.lower_bounds import one_run_epsilon, power_table
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import DataError
 from rpsg.llm.fake import HashEmbedder
+from rpsg.llm.surrogate import SurrogateSettings
 
 DELTA = 1e-5
 CLAIM = Claim(delta=DELTA, epsilon={1: 4.0, 4: 9.0})
 N = 200
+TINY = AuxiliarySettings(
+    model=SurrogateSettings(vocabulary=600, width=32, layers=1, window=64, batch=8, learning_rate=1e-2),
+    epochs=12, base_epochs=3, n_references=2, n_neighbours=1,
+)  # fmt: skip
 
 
 def sample(name: str) -> list[str]:
@@ -150,6 +156,23 @@ def test_an_embedder_may_find_the_nearest_text(tmp_path: Path) -> None:
     secrets, texts = planted(tmp_path)
     findings = canary_findings(secrets, texts, claim=CLAIM, embedder=HashEmbedder())
     assert one(findings, "tail_nearest", "AUC").value == pytest.approx(1.0, abs=0.01)
+
+
+def test_models_trained_on_the_release_know_the_canaries_in_it(tmp_path: Path) -> None:
+    secrets, _ = planted(tmp_path)
+    leaked = [canary.text for canary in secrets.canaries if canary.is_in]
+    copying, clean = (
+        canary_findings(secrets, [*UNSEEN[:20], *texts], claim=CLAIM, auxiliary=TINY)
+        for texts in (leaked, [])
+    )
+    for score in ("lm_refer", "lm_rmia", "lm_min_k"):
+        found, nothing = (
+            [one(findings, f"{kind}_{score}", "AUC") for kind in KINDS] for findings in (copying, clean)
+        )
+        assert not any(item.decides for item in found)
+        # Of four kinds with 25 to a side; one alone has an interval of 0.3.
+        assert np.mean([item.value for item in found]) > 0.65, found
+        assert 0.35 < np.mean([item.value for item in nothing]) < 0.65, nothing
 
 
 def test_too_few_canaries_of_a_kind_say_nothing(tmp_path: Path) -> None:

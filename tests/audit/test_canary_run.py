@@ -158,17 +158,18 @@ def test_score_of_a_run_and_of_any_file(capsys: pytest.CaptureFixture[str]) -> N
     assert call(*PLANT, "--kind", "tail", "--quiet") == 0
     run_planted()
     capsys.readouterr()
-    assert call("canary", "score", "secrets.json", "--run", "runs/c", "--json") == 0
+    by_words = "--no-language-models"
+    assert call("canary", "score", "secrets.json", "--run", "runs/c", by_words, "--json") == 0
     rows = json.loads(capsys.readouterr().out)["findings"]
     (bound,) = [row for row in rows if row["attack"] == "all_kinds" and "one run" in row["statistic"]]
     assert "claimed: 4" in bound["detail"] and bound["value"] < 1.9
     # Copied through: the planted file itself as the release.
     copied = ("canary", "score", "secrets.json", "--synthetic", "planted.jsonl")
-    assert call(*copied, "--json") == 3
+    assert call(*copied, by_words, "--json") == 3
     rows = json.loads(capsys.readouterr().out)["findings"]
     (bound,) = [row for row in rows if row["attack"] == "all_kinds" and "one run" in row["statistic"]]
     assert 1.2 < bound["value"] < 1.9
-    assert call(*copied) == 3
+    assert call(*copied, by_words) == 3
     shown = capsys.readouterr().out
     assert "Verdict: leak found" in shown and "100: 3.5 / 2.6; 500: 5.1 / 4.2; 1,000: 5.8 / 4.9" in shown
     assert "of 22 guesses right" in shown and "no finite epsilon is claimed" in shown

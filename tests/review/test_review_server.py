@@ -17,6 +17,7 @@ from rpsg.errors import ConfigError, RunDirError
 from rpsg.review.near import PrivateNeighbours, mark_shared
 from rpsg.review.server import HOST, ReviewServer
 from rpsg.review.session import open_review
+from rpsg.reviewed import apply_review
 from rpsg.types import PrivateCorpus, PrivateRecord
 from test_cli import POSTS, call
 
@@ -184,6 +185,23 @@ def test_what_was_read_cannot_be_unread(run_folder: Path) -> None:
     with serving(run_folder, public=True) as server:
         post(server, "decide", {"id": ids(run_folder)[0], "verdict": "reject", "reason": "x"})
         assert next(iter(server.review.trail.current().values())).saw_private
+
+
+def test_a_trail_that_lost_lines_forgets_nothing(run_folder: Path) -> None:
+    with serving(run_folder):
+        pass
+    # Who removes the trail, or the line that says so, has still read what was on screen.
+    Trail(run_folder / "private/review.jsonl").path.unlink()
+    with serving(run_folder, public=True) as server:
+        post(server, "decide", {"id": ids(run_folder)[0], "verdict": "reject", "reason": "x"})
+        assert next(iter(server.review.trail.current().values())).saw_private
+    trail = Trail(run_folder / "private/review.jsonl")
+    lines = trail.path.read_text().replace('"saw_private": true', '"saw_private": false')
+    trail.path.write_text(lines)
+    assert not trail.saw_private
+    assert apply_review(run_folder, end_guarantee=True).changed
+    card = json.loads((run_folder / "release/privacy_card.json").read_text())
+    assert card["inputs"]["reviewed"] == "private"
 
 
 def test_a_private_review_shows_the_source_first(run_folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpsg.audit.pool import FloatVector, Pool
+from rpsg.audit.pool import BoolArray, FloatVector, Pool
 from rpsg.llm.surrogate import END_ID, SurrogateSettings, fit, new_model, pad, train_tokenizer
 from rpsg.rng import Streams
 
@@ -77,19 +77,38 @@ def auxiliary_scores(
     2025), minus the base model's. `lm_neighbour`: log-likelihood above that of copies with a tenth of the
     words exchanged (Mattern et al. 2023).
     """
+    seeds = [Streams(pool.seed).key("auxiliary", side) % 2**31 for side in (0, 1)]
+    return scores_by_halves(pool.texts, pool.halves("auxiliary"), synthetic, seeds=seeds, settings=settings)
+
+
+def scores_by_halves(
+    texts: Sequence[str],
+    half: BoolArray,
+    synthetic: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    known: Sequence[str] = (),
+    settings: AuxiliarySettings | None = None,
+) -> Mapping[str, FloatVector]:
+    """Scores each half of the texts with models that know the other half; see `auxiliary_scores`.
+
+    Args:
+        texts: to score; nothing may tell who is in.
+        half: a mask over `texts` that ignores who is in, shape (n_texts,).
+        synthetic: the release.
+        seeds: one for each half.
+        known: further texts that the attacker has, known to the models of both halves.
+        settings: size of the attack.
+    """
     settings = settings or AuxiliarySettings()
-    tokenizer = train_tokenizer(pool.texts, settings.model.vocabulary)
-    half = pool.halves("auxiliary")
+    tokenizer = train_tokenizer((*texts, *known), settings.model.vocabulary)
     found: dict[str, FloatVector] = {}
-    for side in (False, True):
-        scored, others = np.flatnonzero(half == side), np.flatnonzero(half != side)
+    for side, seed in zip((False, True), seeds, strict=True):
+        scored, others = np.flatnonzero(half == side).tolist(), np.flatnonzero(half != side).tolist()
         attack = _HalfAttack(
-            tokenizer,
-            known=[pool.texts[i] for i in others],
-            seed=Streams(pool.seed).key("auxiliary", int(side)) % 2**31,
-            settings=settings,
+            tokenizer, known=[*(texts[i] for i in others), *known], seed=seed, settings=settings
         )
-        for name, values in attack.score([pool.texts[i] for i in scored], synthetic).items():
+        for name, values in attack.score([texts[i] for i in scored], synthetic).items():
             found.setdefault(name, np.empty(len(half)))[scored] = values
     return found
 

@@ -20,7 +20,10 @@ from rpsg.types import Labels
 
 Kind = Literal["suffix", "sampled", "fact", "tail"]
 Method = Literal["instruction", "near_duplicate", "injection"]
-ScoreName = Literal["nearest", "rare_words", "longest_run", "bigram_ratio", "fact_exact", "fact_fuzzy"]
+ScoreName = Literal[
+    "nearest", "rare_words", "longest_run", "bigram_ratio", "fact_exact", "fact_fuzzy",
+    "lm_refer", "lm_rmia", "lm_min_k",
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 REPETITIONS = (1, 4, 16)
 # Beyond it the data are no longer what the clean product will be made from.

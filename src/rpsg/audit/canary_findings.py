@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rpsg.audit.auxiliary import AuxiliarySettings
 from rpsg.audit.canary import KINDS, MIN_CANARIES, Canary, Kind, ScoreName, Secrets
-from rpsg.audit.canary_scores import likeness, score_canaries
+from rpsg.audit.canary_scores import likeness, model_scores, score_canaries
 from rpsg.audit.estimators import LEVEL, auc, auc_interval, clopper_pearson, permutation_p, tpr_at_fpr
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import one_run_epsilon, power_table, two_sided_epsilon
@@ -47,6 +48,7 @@ def canary_findings(
     claim: Claim,
     public: Sequence[str] = (),
     embedder: Embedder | None = None,
+    auxiliary: AuxiliarySettings | None = None,
     seed: int = 0,
 ) -> tuple[Finding, ...]:
     """Scores every canary by the release alone and compares with the coins.
@@ -57,6 +59,7 @@ def canary_findings(
         claim: the card's figures, or only its delta.
         public: texts that the adversary knows; no part of the data.
         embedder: for the nearest released text; not the generator's.
+        auxiliary: size of the language models trained on the release; None leaves their scores out.
         seed: fixes how ties are broken and which half a threshold is chosen on.
 
     Returns:
@@ -72,24 +75,28 @@ def canary_findings(
     streams = Streams(seed)
     found: list[Finding] = []
     guesses: list[_Guesses] = []
-    ordered: list[Canary] = []
+    ordered = [canary for kind in KINDS for canary in secrets.of_kind(kind)]
+    models: Mapping[ScoreName, FloatVector] = {}
+    if auxiliary is not None:
+        models = model_scores(ordered, synthetic, settings=auxiliary, public=public, seed=seed)
     for kind in KINDS:
         canaries = secrets.of_kind(kind)
         if canaries:
-            scores = score_canaries(canaries, synthetic, public=public, embedder=embedder)
+            scores = dict(score_canaries(canaries, synthetic, public=public, embedder=embedder))
+            rows = [row for row, canary in enumerate(ordered) if canary.kind == kind]
+            scores |= {name: values[rows] for name, values in models.items()}
             primary = secrets.primary[kind]
             found += _of_kind(kind, canaries, scores, primary, streams)
             guesses.append(_Guesses.of(canaries, scores[primary]))
-            ordered += canaries
     pooled = _Guesses(
         strength=np.concatenate([item.strength for item in guesses]),
         looks_in=np.concatenate([item.looks_in for item in guesses]),
         is_in=np.concatenate([item.is_in for item in guesses]),
     )
+    places = {canary.canary_id: row for row, canary in enumerate(ordered)}
     for size, group in secrets.groups().items():
-        rows = {canary.canary_id: row for row, canary in enumerate(ordered)}
         for name, part in ((ALL_KINDS, group), *_kinds_of(group)):
-            chosen = pooled.part([rows[canary.canary_id] for canary in part])
+            chosen = pooled.part([places[canary.canary_id] for canary in part])
             found += _bounds(name, size, chosen, secrets, claim, streams)
     facts = [canary for canary in secrets.of_kind("fact") if canary.fact is not None]
     if facts:

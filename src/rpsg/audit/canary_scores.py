@@ -4,17 +4,24 @@ Every score is a function of all canaries and the release, never of a coin.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
+from rpsg.audit.auxiliary import AuxiliarySettings, scores_by_halves
 from rpsg.audit.bigram import Bigrams
 from rpsg.audit.canary import Canary, Fact, ScoreName
 from rpsg.audit.overlap import nearest_scores
 from rpsg.audit.pool import FloatVector
 from rpsg.audit.similarity import fit_tfidf
 from rpsg.audit.wordruns import WordRuns, normalised_words
+from rpsg.rng import Streams
 from rpsg.text import words_of
 from rpsg.types import Embedder
+
+# Canaries are few and short, so a model reads them more often than it would a pool of records. Two references
+# are too few for LiRA's spread, so that is left out.
+MODELS = AuxiliarySettings(epochs=10, base_epochs=6, n_references=2, n_neighbours=1)
 
 
 def score_canaries(
@@ -44,6 +51,41 @@ def score_canaries(
         found["fact_exact"] = fact_exact(facts, synthetic)
         found["fact_fuzzy"] = fact_fuzzy(facts, synthetic)
     return found
+
+
+def model_scores(
+    canaries: Sequence[Canary],
+    synthetic: Sequence[str],
+    *,
+    settings: AuxiliarySettings,
+    public: Sequence[str] = (),
+    seed: int = 0,
+) -> Mapping[ScoreName, FloatVector]:
+    """Returns what small language models trained on the release say, each of shape (n_canaries,).
+
+    A base model of the public texts and of a random half of the canaries scores the other half, before and
+    after it was trained further on the release (`rpsg.audit.auxiliary`; Mitchell et al. 2026).
+
+    Args:
+        canaries: of all kinds.
+        synthetic: the released texts.
+        settings: size of the models.
+        public: texts that the adversary knows and that are no part of the data.
+        seed: of the halves and of training.
+    """
+    streams = Streams(seed)
+    half = np.zeros(len(canaries), dtype=bool)
+    order = streams.get("canary model halves").permutation(len(canaries))
+    half[order[: len(canaries) // 2]] = True
+    found = scores_by_halves(
+        [canary.text for canary in canaries],
+        half,
+        synthetic,
+        seeds=[streams.key("canary models", side) % 2**31 for side in (0, 1)],
+        known=public,
+        settings=settings,
+    )
+    return {name: found[name] for name in get_args(ScoreName) if name in found}
 
 
 # --- words ----------------------------------------------------------------------------------------

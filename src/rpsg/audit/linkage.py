@@ -93,6 +93,11 @@ def pair_rows(seeds: Mapping[str, str], text_ids: Sequence[str], record_ids: Seq
     }
 
 
+def other_models(embedders: Sequence[Embedder], generator: str) -> tuple[Embedder, ...]:
+    """Returns the embedders of other models than the generator's."""
+    return tuple(item for item in embedders if _model(item.name) != _model(generator))
+
+
 def refuse_generator(name: str, generator: str) -> None:
     """Refuses an embedder that the generator used, whatever owner or kind stands before its name.
 

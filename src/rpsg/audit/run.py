@@ -12,7 +12,7 @@ from rpsg.audit.description import description
 from rpsg.audit.disclosure import disclosure
 from rpsg.audit.extraction import extraction
 from rpsg.audit.finding import Finding, Game
-from rpsg.audit.linkage import linkage
+from rpsg.audit.linkage import linkage, other_models
 from rpsg.audit.membership import membership_findings, membership_scores
 from rpsg.audit.pii_replay import pii_replay
 from rpsg.audit.pool import Pool
@@ -41,7 +41,8 @@ class AuditSettings:
     Attributes:
         thorough: larger language models, more references and neighbours; no limit of time.
         language_models: whether to run the attacks with language models at all.
-        embedders: local models for the nearest-text attack.
+        embedders: local models for the nearest-text attack, and for linkage where the release was not chosen
+            by them.
         generator: name of the embedder that the release was chosen by, where that is known.
     """
 
@@ -93,7 +94,12 @@ def audit(
         findings += attack(game)
     if pairs:
         clock.begin("linkage")
-        findings += linkage(game, pairs, generator=settings.generator)
+        findings += linkage(
+            game,
+            pairs,
+            generator=settings.generator,
+            embedders=other_models(settings.embedders, settings.generator),
+        )
     findings.sort(key=lambda item: not item.decides)
     return Audit(
         verdict=judge(findings, n_members=pool.n_members, n_nonmembers=pool.n_nonmembers),

@@ -1,5 +1,7 @@
 """`rpsg audit`: what can be learnt from released texts about the people behind them?"""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +12,15 @@ from rpsg.commands.report import finish
 from rpsg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rpsg.audit.result import Audit
+    from rpsg.audit.run import AuditSettings
     from rpsg.config import RunConfig
     from rpsg.yaml_file import SettingName
 
 EXIT_LEAK = 3
 EXIT_SELF_TEST = 1
 LEAK = "leak found"
+EMBEDDER = "all-minilm-l6-v2"
 _USAGE = (
     "say what to audit: a run folder; or --synthetic, --members and --nonmembers with -o; or --from-data "
     "with the files to split and -o; or --self-test with files"
@@ -48,8 +53,13 @@ def audit(
     ] = None,
     unit_column: Annotated[str | None, typer.Option(help="Column naming the person.")] = None,
     embedder: Annotated[
-        str, typer.Option(help="Embedder for nearest texts beside words, or none.")
-    ] = "all-minilm-l6-v2",
+        str | None,
+        typer.Option(
+            help="Embedder beside words, or none; links texts to seeds only where the run used another. "
+            f"Default: {EMBEDDER}; none in the self-test.",
+            show_default=False,
+        ),
+    ] = None,
     language_models: Annotated[
         bool, typer.Option("--language-models/--no-language-models", help="Attacks that train small models.")
     ] = True,
@@ -66,57 +76,39 @@ def audit(
 ) -> None:
     """Attack released texts and report what was found. Exit status 3 if a leak was found."""
     from rpsg import auditing
-    from rpsg.audit.run import AuditSettings
     from rpsg.console import ProgressView
     from rpsg.console_audit import print_audit
-    from rpsg.registry import embedder as load_embedder
-    from rpsg.types import Progress
 
     chosen, audited = sources or [], None
+    settings = _settings(embedder or ("none" if selftest else EMBEDDER), language_models, thorough)
     if selftest:
-        _self_test(chosen, text_column, seed, with_models=language_models, quiet=quiet, as_json=as_json)
+        _self_test(chosen, text_column, seed, settings, quiet=quiet, as_json=as_json)
         return
-    settings = AuditSettings(
-        thorough=thorough,
-        language_models=language_models,
-        embedders=() if embedder == "none" else (load_embedder(embedder),),
-    )
+    attack: Callable[..., Audit]
+    if from_data:
+        folder = _needed(output, "-o")
+        config = _configure(chosen, config_file, text_column, unit_column, setting or [])
+        attack = partial(auditing.audit_from_data, chosen, config, folder)
+    elif synthetic is not None:
+        if chosen:
+            raise ConfigError(f"--synthetic takes no run and no data beside it; {_USAGE}")
+        folder = _needed(output, "-o")
+        files = auditing.Files(
+            synthetic=synthetic,
+            members=_needed(members, "--members"),
+            nonmembers=_needed(nonmembers, "--nonmembers"),
+            public=public,
+            text_column=text_column,
+            synthetic_text_column=synthetic_text_column,
+            unit_column=unit_column,
+        )
+        attack = partial(auditing.audit_files, files, folder)
+    else:
+        audited = _only(chosen)
+        folder = audited / "private" / "audit"
+        attack = partial(auditing.audit_run, audited, nonmembers=nonmembers, canaries=canaries)
     with ProgressView(silent=quiet or as_json) as view:
-
-        def tell(name: str) -> None:
-            view.show(Progress(stage=f"audit: {name}", done=0, total=1))
-
-        if from_data:
-            folder = _needed(output, "-o")
-            config = _configure(chosen, config_file, text_column, unit_column, setting or [])
-            found = auditing.audit_from_data(
-                chosen, config, folder, settings=settings, seed=seed, on_progress=tell, on_run=view.show
-            )
-        elif synthetic is not None:
-            if chosen:
-                raise ConfigError(f"--synthetic takes no run and no data beside it; {_USAGE}")
-            folder = _needed(output, "-o")
-            files = auditing.Files(
-                synthetic=synthetic,
-                members=_needed(members, "--members"),
-                nonmembers=_needed(nonmembers, "--nonmembers"),
-                public=public,
-                text_column=text_column,
-                synthetic_text_column=synthetic_text_column,
-                unit_column=unit_column,
-            )
-            found = auditing.audit_files(files, folder, settings=settings, seed=seed, on_progress=tell)
-        else:
-            audited = _only(chosen)
-            folder = audited / "private" / "audit"
-            found = auditing.audit_run(
-                audited,
-                nonmembers=nonmembers,
-                canaries=canaries,
-                settings=settings,
-                seed=seed,
-                on_progress=tell,
-            )
+        found = attack(settings=settings, seed=seed, on_progress=view.show)
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
     if audited is not None:
         # The report says what the audit found.
@@ -127,10 +119,20 @@ def audit(
         raise typer.Exit(EXIT_LEAK)
 
 
-def _self_test(
-    paths: list[Path], text_column: str, seed: int, *, with_models: bool, quiet: bool, as_json: bool
-) -> None:
+def _settings(embedder: str, language_models: bool, thorough: bool) -> "AuditSettings":
     from rpsg.audit.run import AuditSettings
+    from rpsg.registry import embedder as load_embedder
+
+    return AuditSettings(
+        thorough=thorough,
+        language_models=language_models,
+        embedders=() if embedder == "none" else (load_embedder(embedder),),
+    )
+
+
+def _self_test(
+    paths: list[Path], text_column: str, seed: int, settings: "AuditSettings", *, quiet: bool, as_json: bool
+) -> None:
     from rpsg.audit.selftest import self_test
     from rpsg.auditing import texts_of
     from rpsg.console import ProgressView
@@ -142,7 +144,7 @@ def _self_test(
         trials = self_test(
             texts,
             seed=seed,
-            settings=AuditSettings(language_models=with_models),
+            settings=settings,
             on_progress=lambda name: view.show(Progress(stage=f"self-test: {name}", done=0, total=1)),
         )
     if not quiet:

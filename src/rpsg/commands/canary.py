@@ -82,29 +82,36 @@ def canary_score(
     embedder: Annotated[
         str | None, typer.Option(help="For the nearest text; not the run's own. Default: weighted words.")
     ] = None,
+    language_models: Annotated[
+        bool, typer.Option("--language-models/--no-language-models", help="Scores that train small models.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Breaks ties.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Say what a release shows of the coins, with lower bounds of epsilon. Exit status 3 if it shows some."""
     from rpsg.audit.canary_findings import Claim
+    from rpsg.audit.canary_scores import MODELS
     from rpsg.audit.lower_bounds import power_table
     from rpsg.audit.verdict import LEAK
-    from rpsg.canaries import delta_of, judge_canaries, read_synthetic, score_run, score_texts
+    from rpsg.canaries import Scoring, delta_of, judge_canaries, read_synthetic, score_run, score_texts
     from rpsg.console_canary import print_findings
 
     if (run is None) == (synthetic is None):
         raise ConfigError("name what to score: --run RUN_FOLDER, or --synthetic FILE")
-    known = read_synthetic(public, text_column="text") if public is not None else []
+    how = Scoring(
+        without=without,
+        public=read_synthetic(public, text_column="text") if public is not None else [],
+        embedder=embedder,
+        auxiliary=MODELS if language_models else None,
+        seed=seed,
+    )
     if run is not None:
         delta = delta_of(run)
-        found = score_run(secrets, run, without=without, public=known, embedder=embedder, seed=seed)
+        found = score_run(secrets, run, how)
     else:
         assert synthetic is not None
         texts = read_synthetic(synthetic, text_column=synthetic_text_column)
-        claim = Claim(delta=delta, epsilon={})
-        found = score_texts(
-            secrets, texts, claim=claim, without=without, public=known, embedder=embedder, seed=seed
-        )
+        found = score_texts(secrets, texts, how, claim=Claim(delta=delta, epsilon={}))
     verdict = judge_canaries(found)
     print_findings(found, verdict, power_table(delta), as_json=as_json)
     if verdict.word == LEAK:

@@ -183,18 +183,18 @@ class Ledger:
             for i, (label, body) in enumerate(found, start=1)
         ]
 
-    def attest(self, inputs: Mapping[str, object]) -> None:
-        """Puts what the card is computed from into the chain, so that a card can be compared with it."""
+    def attest(self, facts: Mapping[str, object], label: str = "card") -> None:
+        """Puts facts into the chain: what the card is computed from, so that it can be compared with it."""
         with self._transaction():
             self._check_chain()
-            if self.attested() != inputs:
-                self._append("card", "card", inputs, None)
+            if self.attested(label) != facts:
+                self._append(label, "card", facts, None)
         self._keep_head()
 
-    def attested(self) -> dict[str, object] | None:
-        """Returns what the last card was computed from, or None."""
-        query = "SELECT body FROM entries WHERE kind = 'card' ORDER BY entry_id DESC LIMIT 1"
-        row = self._db.execute(query).fetchone()
+    def attested(self, label: str = "card") -> dict[str, object] | None:
+        """Returns the facts that were last put under a label, or None."""
+        query = "SELECT body FROM entries WHERE kind = 'card' AND label = ? ORDER BY entry_id DESC LIMIT 1"
+        row = self._db.execute(query, (label,)).fetchone()
         return cast("dict[str, object]", json.loads(row[0])) if row else None
 
     # --- for `rpsg.privacy.training` -----------------------------------------------------------

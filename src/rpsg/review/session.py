@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rpsg.decisions import Trail
+from rpsg.decisions import Trail, note_private_shown, private_was_shown
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released, read_texts
@@ -16,6 +16,7 @@ def open_review(folder: Path, *, public: bool) -> Review:
 
     Raises:
         RunDirError: there is no finished run, or its private part was removed.
+        PrivacyError: its ledger was edited.
         ConfigError: the private texts are not where they were, or were changed.
     """
     run = RunDir.open(folder)
@@ -31,7 +32,10 @@ def open_review(folder: Path, *, public: bool) -> Review:
             )
         neighbours = PrivateNeighbours.build(corpus)
     trail = Trail(run.private / "review.jsonl")
-    trail.open(shows_private=not public)
+    if not public:
+        note_private_shown(run.ledger)
+    was_shown = private_was_shown(run.ledger)
+    trail.open(shows_private=was_shown)
     return Review(
         texts={
             row["id"] or "": (
@@ -42,5 +46,5 @@ def open_review(folder: Path, *, public: bool) -> Review:
         },
         trail=trail,
         neighbours=neighbours,
-        ends_guarantee=holds_end_to_end(released.card) and trail.saw_private,
+        ends_guarantee=holds_end_to_end(released.card) and (was_shown or trail.saw_private),
     )
