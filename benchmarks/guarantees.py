@@ -1,8 +1,7 @@
 """Figures with the intervals of one run each, for the finished cells of a benchmark; beside them its attacks.
 
 `rpsg bench` gives means and intervals over seeds. With one seed there are none, so each release is judged
-again
-as `rpsg evaluate` does, whose intervals are over texts (half of them drawn ten times).
+again as `rpsg evaluate` does, whose intervals are over texts (half of them drawn ten times).
 
     rpsg bench benchmarks/configs/guarantees.yaml -o DIR
     python benchmarks/guarantees.py benchmarks/configs/guarantees.yaml DIR [SEED]
