@@ -49,7 +49,7 @@ def main() -> None:
         record.record_id: stage.PrivateNotes(vector=vector, tone=tone.label, details=found)
         for record, vector, tone, found in zip(records, vectors, tones, details, strict=True)
     }
-    hints = [stage._hint(tone.label) for tone in tones]
+    labels = [tone.label for tone in tones]
     model = registry.text_model("smollm2-135m-instruct")
     config = AbstractConfig()
     first: list[float] = []
@@ -58,7 +58,7 @@ def main() -> None:
         summariser = PromptedSummariser(
             model, load_prompt(folder, "abstract"), sampling=config, max_tokens=config.max_tokens
         )
-        drafts = write(records, summariser, hints, n=given.samples)
+        drafts = write(records, summariser, labels, n=given.samples)
         reasons = stage._screen(records, drafts, notes, ["en"], config)
         usable = [sum(reason is None for reason in row) / len(row) for row in reasons]
         best = nearness(drafts, reasons, records, notes, embedder.embed)
@@ -79,10 +79,10 @@ def main() -> None:
 
 
 def write(
-    records: Sequence[PrivateRecord], summariser: Summariser, hints: Sequence[str], *, n: int
+    records: Sequence[PrivateRecord], summariser: Summariser, tones: Sequence[str], *, n: int
 ) -> list[list[str]]:
     seeds = [Streams(0).key("prompts", record.record_id) for record in records]
-    return stage._write(records, summariser, hints, seeds, n=n)
+    return stage._write(records, summariser, tones, seeds, n=n)
 
 
 def nearness(drafts, reasons, records, notes, embed) -> list[float]:  # type: ignore[no-untyped-def]

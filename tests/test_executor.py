@@ -109,7 +109,8 @@ def test_models_with_weights_write_and_embed_the_same_on_workers(
             assert away.complete(chunks[0]) == [reply for (reply,) in expected[0]]
         else:
             assert away.max_words == here.max_words
-            assert away.summarise(TEXTS, n=2, seeds=[1, 2, 3]) == here.summarise(TEXTS, n=2, seeds=[1, 2, 3])
+            asked: Any = {"n": 2, "seeds": [1, 2, 3], "tones": ["", "positive", "negative"]}
+            assert away.summarise(TEXTS, **asked) == here.summarise(TEXTS, **asked)
     spec = Spec(kind="embedder", name=str(folders["embedder"]))
     local: Any = spec.load()
     near, far = ChunkedEmbedder(local, chunk_size=2), SpreadEmbedder(executor, spec, chunk_size=2)

@@ -49,11 +49,12 @@ def test_what_ends_a_turn_or_hides_is_taken_out_and_nothing_else() -> None:
         "a\tb\nc",
     ):
         assert defuse(plain) == plain
-    filled = load_prompt("posts", "abstract").fill({"text": HOSTILE["template"]})
+    filled = load_prompt("posts", "abstract").fill({"text": HOSTILE["template"], "hint": ""})
     assert [turn.role for turn in filled] == ["system", "user", "assistant"]
     assert (
         "<|" not in filled[1].content
-        and HOSTILE["gaps"] in load_prompt("posts", "abstract").fill({"text": HOSTILE["gaps"]})[1].content
+        and HOSTILE["gaps"]
+        in load_prompt("posts", "abstract").fill({"text": HOSTILE["gaps"], "hint": ""})[1].content
     )
 
 

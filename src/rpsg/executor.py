@@ -154,8 +154,8 @@ class Worker:
             requests = [_request(item) for item in items]
             return json.dumps([[asdict(reply)] for reply in cast("TextModel", model).complete(requests)])
         if spec.kind == "summariser":
-            texts, seeds, counts = zip(*items, strict=True)
-            found = cast("Summariser", model).summarise(texts, n=counts[0], seeds=seeds)
+            texts, seeds, counts, tones = zip(*items, strict=True)
+            found = cast("Summariser", model).summarise(texts, n=counts[0], seeds=seeds, tones=tones)
             return json.dumps([[asdict(reply) for reply in group] for group in found])
         if spec.kind == "sentiment":
             return json.dumps([asdict(found) for found in cast("SentimentModel", model).classify(items)])
@@ -259,9 +259,11 @@ class SpreadTextModel:
         ((_, replies),) = self.compute([requests])
         return [reply for (reply,) in replies]
 
-    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+    def summarise(
+        self, texts: Sequence[str], *, n: int, seeds: Sequence[int], tones: Sequence[str]
+    ) -> list[list[Completion]]:
         """Computes the texts as one chunk."""
-        items = [(text, seed, n) for text, seed in zip(texts, seeds, strict=True)]
+        items = [(text, seed, n, tone) for text, seed, tone in zip(texts, seeds, tones, strict=True)]
         ((_, replies),) = self.compute([items])
         return replies
 

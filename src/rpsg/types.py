@@ -342,8 +342,13 @@ class Summariser(Protocol):
     def max_words(self) -> int:
         """Longest text, in words, that it reads whole."""
 
-    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
-        """Returns up to `n` distinct summaries a text, in order of preference."""
+    def summarise(
+        self, texts: Sequence[str], *, n: int, seeds: Sequence[int], tones: Sequence[str]
+    ) -> list[list[Completion]]:
+        """Returns up to `n` distinct summaries a text, in order of preference.
+
+        `tones` are what each is to sound like, "" for no matter; a model that takes no orders ignores them.
+        """
 
 
 @runtime_checkable

@@ -138,9 +138,9 @@ def test_vader_hears_the_end_of_a_text() -> None:
 def test_summariser(name: str, tmp_path: Path) -> None:
     model = made(SUMMARISERS, name, tmp_path)
     assert isinstance(model, Summariser) and model.trust == "local" and model.max_words > 0
-    found = model.summarise(TEXTS[:3], n=3, seeds=[1, 2, 3])
+    found = model.summarise(TEXTS[:3], n=3, seeds=[1, 2, 3], tones=["", "positive", "negative"])
     assert len(found) == 3 and all(1 <= len(group) <= 3 for group in found)
-    assert model.summarise(TEXTS[:3], n=3, seeds=[1, 2, 3]) == found
+    assert model.summarise(TEXTS[:3], n=3, seeds=[1, 2, 3], tones=["", "positive", "negative"]) == found
 
 
 def test_likelihood_model() -> None:

@@ -139,7 +139,9 @@ def test_vectors(make: Callable[[Path], Path], tmp_path: Path) -> None:
 def test_summaries(make: Callable[[Path], Path], tmp_path: Path) -> None:
     folder = make(tmp_path)
     found = [
-        Seq2SeqSummariser.load(folder, name="t", device=item).summarise(TEXTS, n=3, seeds=[1, 2, 3])
+        Seq2SeqSummariser.load(folder, name="t", device=item).summarise(
+            TEXTS, n=3, seeds=[1, 2, 3], tones=[""] * 3
+        )
         for item in BOTH
     ]
     assert found[0] == found[1]

@@ -13,6 +13,7 @@ TEXTS = [
     "patients in the study",
     "my family lost the house and the money because of bad work before the morning train",
 ]
+PLAINLY = [""] * 3
 PLAIN = BeamSettings(
     beams=4, groups=1, diversity=0.0, min_tokens=5, max_tokens=20, no_repeat_ngram=3, length_penalty=1.0
 )
@@ -50,7 +51,7 @@ def test_one_group_without_penalty_is_plain_beam_search(folder: Path, length_pen
         beams=4, groups=1, diversity=0.0, min_tokens=5, max_tokens=20, length_penalty=length_penalty
     )
     model = Seq2SeqSummariser.load(folder, name="tiny", settings=settings)
-    found = model.summarise(TEXTS, n=3, seeds=[0, 0, 0])
+    found = model.summarise(TEXTS, n=3, seeds=[0, 0, 0], tones=PLAINLY)
     for text, summaries in zip(TEXTS, found, strict=True):
         expected = list(dict.fromkeys(reference(folder, text, settings, 4)))[:3]
         assert [summary.text for summary in summaries][: len(expected)] == expected
@@ -71,7 +72,7 @@ def test_groups_begin_differently(folder: Path) -> None:
 
 def test_summaries_are_distinct_and_within_bounds(folder: Path) -> None:
     model = Seq2SeqSummariser.load(folder, name="tiny", settings=GROUPS)
-    for summaries in model.summarise(TEXTS, n=5, seeds=[1, 2, 3]):
+    for summaries in model.summarise(TEXTS, n=5, seeds=[1, 2, 3], tones=PLAINLY):
         assert len({summary.text for summary in summaries}) == len(summaries) == 5
         assert all(GROUPS.min_tokens < summary.n_tokens <= GROUPS.max_tokens for summary in summaries)
         assert all((summary.finish == "length") <= (summary.n_tokens == 20) for summary in summaries)
@@ -79,14 +80,16 @@ def test_summaries_are_distinct_and_within_bounds(folder: Path) -> None:
 
 def test_a_result_does_not_depend_on_the_batch(folder: Path) -> None:
     model = Seq2SeqSummariser.load(folder, name="tiny", settings=GROUPS)
-    together = model.summarise(TEXTS, n=12, seeds=[1, 2, 3])
-    alone = [model.summarise([text], n=12, seeds=[seed])[0] for seed, text in enumerate(TEXTS, start=1)]
+    together = model.summarise(TEXTS, n=12, seeds=[1, 2, 3], tones=PLAINLY)
+    alone = [
+        model.summarise([text], n=12, seeds=[seed], tones=[""])[0] for seed, text in enumerate(TEXTS, start=1)
+    ]
     assert together == alone
 
 
 def test_sampling_fills_up_and_follows_the_seed(folder: Path) -> None:
     model = Seq2SeqSummariser.load(folder, name="tiny", settings=PLAIN)
-    first, again, other = (model.summarise(TEXTS[:1], n=8, seeds=[seed])[0] for seed in (1, 1, 2))
+    first, again, other = (model.summarise(TEXTS[:1], n=8, seeds=[seed], tones=[""])[0] for seed in (1, 1, 2))
     assert first == again
     assert [item.text for item in first] != [item.text for item in other]
     assert [item.text for item in first[:3]] == [item.text for item in other[:3]]
@@ -94,7 +97,7 @@ def test_sampling_fills_up_and_follows_the_seed(folder: Path) -> None:
 
 def test_a_text_longer_than_the_model_reads_gets_no_summary_instead_of_being_cut(folder: Path) -> None:
     model = Seq2SeqSummariser.load(folder, name="tiny", settings=PLAIN)
-    found = model.summarise(["dog " * 100, TEXTS[0]], n=2, seeds=[0, 0])
+    found = model.summarise(["dog " * 100, TEXTS[0]], n=2, seeds=[0, 0], tones=["", ""])
     assert found[0] == []
     assert len(found[1]) == 2
     assert model.max_words < 64

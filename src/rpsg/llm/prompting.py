@@ -39,7 +39,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _GAPS = frozenset({"text", "summary", "labels", "tone", "words", "opener"})
 # What else the prompts of some steps are filled with.
 _OWN_GAPS: Mapping[PromptName, frozenset[str]] = {
-    "abstract": frozenset({"text"}),
+    "abstract": frozenset({"text", "hint"}),
     "random": _GAPS | {"role", "keyword"},
     "control": frozenset({"labels"}),
     "giveaways": frozenset({"text"}),
@@ -48,6 +48,8 @@ _OWN_GAPS: Mapping[PromptName, frozenset[str]] = {
 }
 _READ_PRIVATE: frozenset[PromptName] = frozenset({"abstract", "giveaways", "generalise", "restore"})
 _DELIMITED = re.compile(r"<(post|abstract|text)>\s*\{text\}\s*</\1>")
+# What the summariser is told of a tone: words of ours outside the marks, never part of the private text.
+_HINTS = {tone: f"Keep the {tone} tone. " for tone in ("positive", "negative")}
 # A chat model's words to a token, and the part of its context that a source text may fill.
 _WORDS_PER_TOKEN = 0.6
 _SOURCE_SHARE = 0.5
@@ -134,7 +136,7 @@ class PromptedSummariser:
 
     Args:
         model: writes the summaries; must be local, because it reads private text.
-        prompt: has the gap `text`.
+        prompt: has the gap `text`, and may have `hint`, where the tone to keep is named.
         sampling: how tokens are drawn.
         max_tokens: longest summary.
     """
@@ -162,11 +164,13 @@ class PromptedSummariser:
         """Longest source text in words; longer ones are summarised in parts."""
         return int(self._model.context_tokens * _WORDS_PER_TOKEN * _SOURCE_SHARE)
 
-    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
-        """Writes `n` summaries a text."""
+    def summarise(
+        self, texts: Sequence[str], *, n: int, seeds: Sequence[int], tones: Sequence[str]
+    ) -> list[list[Completion]]:
+        """Writes `n` summaries a text; only a tone that is not neutral is asked for."""
         requests = [
             TextRequest(
-                messages=self._prompt.fill({"text": text}),
+                messages=self._prompt.fill({"text": text, "hint": _HINTS.get(tone, "")}),
                 content="private",
                 max_tokens=self._max_tokens,
                 temperature=self._sampling.temperature,
@@ -174,7 +178,7 @@ class PromptedSummariser:
                 top_p=self._sampling.top_p,
                 seed=Streams(seed).key("summary", i),
             )
-            for text, seed in zip(texts, seeds, strict=True)
+            for text, seed, tone in zip(texts, seeds, tones, strict=True)
             for i in range(n)
         ]
         replies = self._model.complete(requests)

@@ -184,10 +184,13 @@ class Seq2SeqSummariser:
         """Longest text in words that is surely read whole."""
         return int(self._source_tokens * _WORDS_PER_TOKEN)
 
-    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+    def summarise(
+        self, texts: Sequence[str], *, n: int, seeds: Sequence[int], tones: Sequence[str]
+    ) -> list[list[Completion]]:
         """Returns up to `n` distinct summaries a text: the best of each group first, then the next.
 
-        A text of more tokens than the model reads gets none: it is never cut.
+        A text of more tokens than the model reads gets none: it is never cut. The model takes no
+        instructions, so `tones` say nothing to it.
 
         Raises:
             ModelError: the GPU's memory is full.

@@ -156,18 +156,22 @@ class StoredSummariser:
         self.trust: Trust = model.trust
         self.max_words = model.max_words
 
-    def summarise(self, texts: Sequence[str], *, n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+    def summarise(
+        self, texts: Sequence[str], *, n: int, seeds: Sequence[int], tones: Sequence[str]
+    ) -> list[list[Completion]]:
         """Summarises chunk by chunk, reporting after each."""
-        items = [(text, seed, n) for text, seed in zip(texts, seeds, strict=True)]
+        items = [(text, seed, n, tone) for text, seed, tone in zip(texts, seeds, tones, strict=True)]
         return self._chunks.run(items, self._compute, name=self.name)
 
-    def _compute(self, chunks: Sequence[Sequence[tuple[str, int, int]]]) -> Iterator[tuple[int, Replies]]:
+    def _compute(
+        self, chunks: Sequence[Sequence[tuple[str, int, int, str]]]
+    ) -> Iterator[tuple[int, Replies]]:
         if isinstance(self._model, Spread):
             yield from self._model.compute(chunks)
             return
         for place, chunk in enumerate(chunks):
-            texts, seeds, counts = zip(*chunk, strict=True)
-            yield place, self._model.summarise(texts, n=counts[0], seeds=seeds)
+            texts, seeds, counts, tones = zip(*chunk, strict=True)
+            yield place, self._model.summarise(texts, n=counts[0], seeds=seeds, tones=tones)
 
 
 @dataclass(eq=False, repr=False)

@@ -108,10 +108,10 @@ def abstract(
         waiting = [record for record in waiting if len(found[record.record_id]) < config.n_candidates]
         if not waiting:
             break
-        hints = [_hint(notes[record.record_id].tone) for record in waiting]
+        tones = [notes[record.record_id].tone for record in waiting]
         seeds = [streams.key(STAGE, record.record_id, attempt) for record in waiting]
         n_samples = config.n_samples if attempt == 0 else -(-config.n_samples // 2)
-        drafts = _write(waiting, summariser, hints, seeds, n=n_samples)
+        drafts = _write(waiting, summariser, tones, seeds, n=n_samples)
         flaws = _screen(waiting, drafts, notes, languages, config)
         for record, texts, reasons in zip(waiting, drafts, flaws, strict=True):
             for i, (text, reason) in enumerate(zip(texts, reasons, strict=True)):
@@ -129,23 +129,20 @@ def abstract(
     return PrivateAbstractions(candidates=kept, embeddings=own, rejected=tuple(rejected), n_in_parts=in_parts)
 
 
-def _hint(tone: str) -> str:
-    return f"Keep the {tone} tone. " if tone in {"positive", "negative"} else ""
-
-
 def _write(
     records: Sequence[PrivateRecord],
     summariser: Summariser,
-    hints: Sequence[str],
+    tones: Sequence[str],
     seeds: Sequence[int],
     *,
     n: int,
 ) -> list[list[str]]:
     # A long text is cut at sentence ends; the i-th summaries of its parts are joined.
     parts = [split_into_parts(record.text, summariser.max_words) for record in records]
-    texts = [hint + part for hint, group in zip(hints, parts, strict=True) for part in group]
+    texts = [part for group in parts for part in group]
+    part_tones = [tone for tone, group in zip(tones, parts, strict=True) for _ in group]
     part_seeds = [seed + i for seed, group in zip(seeds, parts, strict=True) for i in range(len(group))]
-    replies = iter(summariser.summarise(texts, n=n, seeds=part_seeds))
+    replies = iter(summariser.summarise(texts, n=n, seeds=part_seeds, tones=part_tones))
     drafts = []
     for group in parts:
         summaries = [[_clean(reply) for reply in next(replies)] for _ in group]
