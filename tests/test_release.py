@@ -317,9 +317,11 @@ def test_purging_the_private_part_leaves_a_release_that_can_be_checked(
     states = {state.folder.name: state.state for state in find_runs(runs)}
     assert states == {"end-to-end": "purged", "selection": "finished"}
     capsys.readouterr()
-    assert call("status", run) == 0 and "purged" in capsys.readouterr().out
-    for command in (["release", run, "--pack"], ["review", run], ["resume", run], ["compare", run, run]):
+    assert call("status", run) == 0 and capsys.readouterr().out == f"{run}: purged\n"
+    commands = (["release", run], ["push", run, "a/b"], ["review", run], ["resume", run], ["audit", run])
+    for command in (*commands, ["release", run, "--pack"], ["compare", run, run]):
         assert call(*command) == 2, command
+        assert f"{run}/private was removed" in " ".join(capsys.readouterr().err.split("\n")), command
     assert call("purge", run, "--private") == 0
 
 

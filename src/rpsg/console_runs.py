@@ -36,7 +36,8 @@ def print_status(state: RunState, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_plain(state), indent=2), flush=True)
         return
-    print(f"{state.folder}: {state.state}; {state.guarantee}; {_stage(state)} {_ago(state)}".rstrip())
+    parts = (state.state, state.guarantee, f"{_stage(state)} {_ago(state)}".strip())
+    print(f"{state.folder}: {'; '.join(part for part in parts if part)}")
     if state.n_calls:
         cost = "cost unknown" if state.cost is None else f"${state.cost:.4f}"
         tokens = "unknown" if state.n_tokens is None else f"{state.n_tokens:,}"

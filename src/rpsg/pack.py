@@ -33,8 +33,6 @@ def pack_release(folder: Path) -> Path:
     """
     run = RunDir.open(folder)
     check_publishable(run)
-    if not run.config.exists():
-        raise RunDirError(f"{folder}/private was removed: pack a release before that")
     problems = find_changes(run)
     if problems:
         raise RunDirError(f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from rpsg.decisions import Trail, private_was_shown, rejected_ids
-from rpsg.errors import PrivacyError, RunDirError
+from rpsg.errors import PrivacyError
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card, CardInputs, Reviewed
@@ -55,8 +55,6 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
     """
     run = RunDir.open(folder)
     check_publishable(run)
-    if not run.private.is_dir():
-        raise RunDirError(f"{folder}/private was removed: the release stays as it is")
     with run.working():
         card, _ = read_card(run.release / "privacy_card.json")
         rows, trail = read_rows(run.release), Trail(run.private / "review.jsonl")

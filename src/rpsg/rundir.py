@@ -271,7 +271,16 @@ class RunDir:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def read_config(self) -> RunConfig:
-        """Returns the configuration the run was started with."""
+        """Returns the configuration the run was started with.
+
+        Raises:
+            RunDirError: the private part, which holds it, was removed.
+        """
+        if not self.private.is_dir():
+            raise RunDirError(
+                f"{self.private} was removed: the release stays as it is; look at it with: "
+                f"rpsg report {self.root}, check it with: rpsg card check {self.release}/privacy_card.json"
+            )
         return RunConfig.load(self.config)
 
     def mark(self, step: str) -> None:

@@ -144,6 +144,8 @@ def test_a_form_of_another_site_decides_nothing(run_folder: Path) -> None:
         others = [{}, [], {**asked, "id": "nobody"}, {**asked, "verdict": "sell"}]
         for bad in [*others, *({**asked, "reason": reason} for reason in reasons)]:
             assert post(server, "decide", bad)[0] == 400, bad
+        deep = {"body": b"[" * 9000, "Content_Type": "application/json", "Origin": server.origin}
+        assert ask(server, path, method="POST", **deep)[0] == 400
         assert server.review.trail.current() == {}
         assert post(server, "decide", asked)[0] == 200
         assert server.review.trail.current()[text_id].verdict == "reject"

@@ -112,8 +112,6 @@ def read_private(folder: Path) -> PrivateSources:
         RunDirError: there is no finished run, or its private part was removed.
     """
     run = RunDir.open(folder)
-    if not run.private.is_dir():
-        raise RunDirError(f"{folder}/private was removed; only release/ can be reported on")
     config = run.read_config()
     corpus, note = read_texts(run, config)
     summary = cast("Summary | None", _last_summary(run.private / "events.jsonl"))

@@ -219,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             route(query)
         except RpsgError as error:
             self._send_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError):
             self._send_json({"error": "not understood"}, HTTPStatus.BAD_REQUEST)
 
     def _refuse(self, why: str) -> None:
