@@ -101,37 +101,37 @@ def test_a_folder_without_prompts_is_refused(tmp_path: Path, content: str | None
         load_prompt(str(tmp_path), "write")
 
 
+class Watched(FakeTextModel):
+    """Keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[TextRequest] = []
+
+    def complete(self, requests: list[TextRequest]) -> list[Completion]:  # type: ignore[override]
+        self.asked.extend(requests)
+        return super().complete(requests)
+
+
 def test_each_summary_has_a_seed_of_its_own() -> None:
-    asked: list[TextRequest] = []
-
-    class Watched(FakeTextModel):
-        def complete(self, requests: list[TextRequest]) -> list[Completion]:  # type: ignore[override]
-            asked.extend(requests)
-            return super().complete(requests)
-
+    watched = Watched()
     model = PromptedSummariser(
-        Watched(), load_prompt("posts", "abstract"), sampling=SamplingConfig(), max_tokens=20
+        watched, load_prompt("posts", "abstract"), sampling=SamplingConfig(), max_tokens=20
     )
     found = model.summarise(["one long text", "another text"], n=4, seeds=[5, 6], tones=["", ""])
     assert [len(group) for group in found] == [4, 4]
     assert all(reply.text.startswith("The author") for group in found for reply in group)
-    assert len({request.seed for request in asked}) == 8
+    assert len({request.seed for request in watched.asked}) == 8
 
 
 @pytest.mark.parametrize("folder", ["posts", "abstracts"])
 def test_the_tone_is_asked_for_outside_the_marks_of_private_text(folder: str) -> None:
-    asked: list[TextRequest] = []
-
-    class Watched(FakeTextModel):
-        def complete(self, requests: list[TextRequest]) -> list[Completion]:  # type: ignore[override]
-            asked.extend(requests)
-            return super().complete(requests)
-
+    watched = Watched()
     model = PromptedSummariser(
-        Watched(), load_prompt(folder, "abstract"), sampling=SamplingConfig(), max_tokens=20
+        watched, load_prompt(folder, "abstract"), sampling=SamplingConfig(), max_tokens=20
     )
     model.summarise(["a text"] * 3, n=1, seeds=[5, 6, 7], tones=["negative", "neutral", ""])
-    told, *others = ("\n".join(turn.content for turn in request.messages) for request in asked)
+    told, *others = ("\n".join(turn.content for turn in request.messages) for request in watched.asked)
     assert re.search(r"<(post|abstract)>\s*a text\s*</\1>", told)
     assert told.count("Keep the negative tone.") == 1
     assert others[0] == others[1] == told.replace("Keep the negative tone. ", "")
