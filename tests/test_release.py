@@ -19,6 +19,7 @@ from rpsg.hub import push_release
 from rpsg.pack import pack_release, public_configuration
 from rpsg.privacy.card_file import check_card
 from rpsg.privacy.ledger import read_run
+from rpsg.privacy.shown import note_private_shown
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released
 from rpsg.reviewed import apply_review
@@ -143,6 +144,33 @@ def test_a_private_review_ends_the_guarantee(
     values["inputs"]["reviewed"] = "no"
     (run / "release/privacy_card.json").write_text(json.dumps(values))
     assert not holds(run)
+
+
+def test_a_private_choice_cannot_be_made_to_look_like_none(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "end-to-end"
+    everything, rows = ids(run), run / "release/synthetic.jsonl"
+    trail = run / "private/review.jsonl"
+    note_private_shown(run / "private/ledger.sqlite")
+    reject(run, everything[0], private=True)
+    apply_review(run, end_guarantee=True)
+    assert ids(run) == everything[1:]
+    # Without the trail nothing says that a text was chosen out: then it is not out, and the guarantee holds.
+    trail.unlink()
+    assert apply_review(run).changed and ids(run) == everything and holds(run)
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
+    assert call("release", run, "--pack", "--no-review") == 2
+    assert "1 texts are missing" in " ".join(capsys.readouterr().err.split())
+    assert call("release", run, "--pack") == 0 and ids(run) == everything
+
+
+def test_a_ledger_that_is_gone_is_missed(runs: Path) -> None:
+    run = runs / "end-to-end"
+    (run / "private/ledger.sqlite").unlink()
+    for command in (["release", run], ["release", run, "--pack"], ["review", run, "--public"]):
+        assert call(*command) == 2, command
+    assert not (run / "private/ledger.sqlite").exists()
 
 
 def test_a_reviewed_run_without_decisions_stays(runs: Path) -> None:

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from rpsg.errors import ConfigError, RunDirError
-from rpsg.privacy.ledger import Ledger
 
 Verdict = Literal["accept", "reject", "undecided"]
 MAX_REASON = 500
-_LABEL = "review"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,28 +132,6 @@ class Trail:
         except OSError as error:
             raise RunDirError(f"cannot write {self.path}: {error.strerror}") from None
         return line
-
-
-def note_private_shown(ledger: Path) -> None:
-    """Puts into a run's ledger, before any private text is shown, that a review shows it.
-
-    Unlike the trail, the ledger is chained and its head is kept elsewhere: who removes the line is found out.
-
-    Raises:
-        PrivacyError: the ledger was edited.
-    """
-    with Ledger.open(ledger) as opened:
-        opened.attest({"saw_private": True}, _LABEL)
-
-
-def private_was_shown(ledger: Path) -> bool:
-    """Says whether private text was on screen in any review of a run, by its ledger.
-
-    Raises:
-        PrivacyError: the ledger was edited.
-    """
-    with Ledger.open(ledger) as opened:
-        return opened.attested(_LABEL) is not None
 
 
 def rejected_ids(decisions: Sequence[Decision]) -> frozenset[str]:

@@ -16,6 +16,7 @@ from rpsg.privacy.card import build_card
 from rpsg.privacy.card_model import Card, CardInputs, DataFlow
 from rpsg.privacy.ledger import read_run
 from rpsg.privacy.seeds import read_released
+from rpsg.privacy.shown import private_was_shown
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session
@@ -163,7 +164,8 @@ def find_changes(run: RunDir) -> list[str]:
     """Returns how a release differs from what the run wrote, as far as its ledger is there; empty if nowhere.
 
     The card must follow from its lines, and be that of this run; every row must be a text that the ledger
-    released, as it was. Texts may be missing: a review takes them out.
+    released, as it was. Texts may be missing where the card says that a review took them out; once private
+    texts were shown in one, only where it says that this was a private choice.
 
     Raises:
         RunDirError: something stands among the files that this program did not write.
@@ -174,10 +176,18 @@ def find_changes(run: RunDir) -> list[str]:
         return card_file.check_card(card)
     problems = card_file.check_card(card, ledger=read_run(run.ledger))
     known = read_released(run.ledger)
+    reviewed = card_file.read_card(card)[0].inputs.reviewed
+    may_miss = reviewed == "private" or (reviewed == "public" and not private_was_shown(run.ledger))
     for path in files:
         if path.name not in _DATA:
             continue
-        n_changed = sum(not _is_as_released(row, known, path.suffix) for row in read_written(path))
+        rows = read_written(path)
+        n_missing = len(known.keys() - {row.get("id") for row in rows})
+        if n_missing and not may_miss:
+            problems.append(
+                f"{path.name}: {n_missing} texts are missing, and the card does not say who chose"
+            )
+        n_changed = sum(not _is_as_released(row, known, path.suffix) for row in rows)
         if n_changed:
             problems.append(f"{path.name}: {n_changed} rows are not as they were released")
     return problems

@@ -1,25 +1,25 @@
 """Applies what a person decided: rejected texts leave the release, and the card says who chose."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from rpsg.decisions import Trail, private_was_shown, rejected_ids
+from rpsg.decisions import Trail, rejected_ids
 from rpsg.errors import PrivacyError
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card, CardInputs, Reviewed
 from rpsg.privacy.ledger import Ledger
+from rpsg.privacy.seeds import read_released
+from rpsg.privacy.shown import private_was_shown
 from rpsg.release import check_publishable, write_release
 from rpsg.report.documents import Row
 from rpsg.report.sources import read_rows
-from rpsg.rundir import RunDir, write_text
+from rpsg.rundir import RunDir
 from rpsg.types import SyntheticText
 
 _FIXED = ("id", "text")
-_UNREVIEWED = "unreviewed.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,6 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
                 'guarantee: the card will say "No end-to-end differential privacy". Add --end-guarantee to '
                 "apply them, or --no-review to leave the release as it is"
             )
-        write_text(run.private / _UNREVIEWED, "".join(json.dumps(row) + "\n" for row in everything))
         labels = [name for name in everything[0] if name not in _FIXED]
         card = _write(run, card.inputs.model_copy(update={"reviewed": reviewed}), kept, labels=labels)
         trail.note_applied()
@@ -86,12 +85,18 @@ def _kind(trail: Trail, was_shown: bool) -> Reviewed:
     return "private" if was_shown or trail.saw_private else "public"
 
 
-def _all_rows(run: RunDir, rows: list[Row]) -> list[Row]:
-    """Returns the rows as they were before any review, so that a rejection can be taken back."""
-    path = run.private / _UNREVIEWED
-    if not path.exists():
-        return rows
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+def _all_rows(run: RunDir, rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows as the ledger released them, so that a rejection can be taken back.
+
+    Not as a file beside the release says: who takes a text out of that would choose, unseen by the card.
+    """
+    released = read_released(run.ledger)
+    names = dict.fromkeys(name for row in rows[:1] for name in row if name not in _FIXED)
+    names |= dict.fromkeys(name for _, labels in released.values() for name in labels)
+    return [
+        {"id": text_id, "text": text, **{name: labels.get(name) for name in names}}
+        for text_id, (text, labels) in released.items()
+    ]
 
 
 def _write(run: RunDir, inputs: CardInputs, rows: Sequence[Row], *, labels: Sequence[str]) -> Card:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from rpsg.decisions import Trail, note_private_shown, private_was_shown
+from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.privacy.shown import note_private_shown, private_was_shown
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released, read_texts
 from rpsg.review.near import PrivateNeighbours
