@@ -161,19 +161,17 @@ def files_that_leave(run: RunDir) -> list[Path]:
 
 
 def find_changes(run: RunDir) -> list[str]:
-    """Returns how a release differs from what the run wrote, as far as its ledger is there; empty if nowhere.
+    """Returns how a release differs from what the run wrote; empty if nowhere.
 
     The card must follow from its lines, and be that of this run; every row must be a text that the ledger
     released, as it was. Texts may be missing where the card says that a review took them out; once private
     texts were shown in one, only where it says that this was a private choice.
 
     Raises:
-        RunDirError: something stands among the files that this program did not write.
+        RunDirError: something stands among the files that this program did not write, or the ledger is gone.
         PrivacyError: the ledger was edited, or is an old copy.
     """
     files, card = files_that_leave(run), run.release / "privacy_card.json"
-    if not run.ledger.exists():
-        return card_file.check_card(card)
     problems = card_file.check_card(card, ledger=read_run(run.ledger))
     known = read_released(run.ledger)
     reviewed = card_file.read_card(card)[0].inputs.reviewed

@@ -77,6 +77,29 @@ def test_a_unit_counts_once_however_many_texts_it_has() -> None:
     )
     assert (pool.n_members, pool.n_nonmembers) == (20, 30)
     assert len(pool.by_unit(np.arange(90.0))) == 50
+    # No unit could stand on the other side: every test would say p = 1, of a biased split too.
+    with pytest.raises(DataError, match="only 0 of 20 member units"):
+        check_split(pool)
+
+
+def test_texts_shorter_than_the_longest_runs_are_audited() -> None:
+    one = game(n=40)
+    short = Game(
+        members=tuple(" ".join(text.split()[:3]) for text in one.members),
+        nonmembers=tuple(" ".join(text.split()[:3]) for text in one.nonmembers),
+        synthetic=("w1 w2 w3",),
+        seed=0,
+    )
+    scores = membership_scores(Pool.of(short), short)
+    assert not scores["ngram_overlap_5"].any() and scores["ngram_overlap_1"].any()
+    wordless = Game(
+        members=tuple("😀" * (i + 1) for i in range(40)),
+        nonmembers=tuple("🙃" * (i + 1) for i in range(40)),
+        synthetic=("😀",),
+        seed=0,
+    )
+    with pytest.raises(DataError, match="holds a word"):
+        Pool.of(wordless)
 
 
 @pytest.mark.parametrize(

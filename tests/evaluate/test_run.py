@@ -225,6 +225,30 @@ def test_another_language_has_no_embedding_figures() -> None:
     assert all(score.value is None for family, score in result.scores if family == "fidelity")
 
 
+def test_a_script_that_is_not_latin_has_no_embedding_figures() -> None:
+    class English(HashEmbedder):
+        name = "all-minilm-l6-v2"
+
+    # No spaces: by words such a text is too short to tell its language.
+    texts = tuple(f"我不知道该怎么办，我的房东从来不回我的信。这是第{i}封信了。" for i in range(60))
+    parts = {"real": texts[:20], "holdout": texts[20:40], "synthetic": texts[40:]}
+    _, notes = prepare(
+        {role: TextSample(texts=part) for role, part in parts.items()}, embedder=English(), repeats=2
+    )
+    assert any("100% of the real texts are not English" in note for note in notes)
+
+
+def test_copies_are_found_by_their_words() -> None:
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    loud = TextSample(texts=tuple(f"{text.upper()} ." for text in (*train.texts[:15], *test.texts[:12])))
+    _, notes = prepare({"real": train, "holdout": test, "synthetic": loud}, embedder=None, repeats=2)
+    assert any(note.startswith("15 synthetic texts are copies of real ones") for note in notes)
+    assert any(note.startswith("12 synthetic texts are holdout texts") for note in notes)
+    few = TextSample(texts=test.texts[:1] * 30)
+    with pytest.raises(DataError, match="only 1 of 30 holdout texts are different"):
+        prepare({"real": train, "holdout": few, "synthetic": loud}, embedder=None, repeats=2)
+
+
 def test_one_repeated_text_never_looks_fine() -> None:
     train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
     samples = {"real": train, "holdout": test, "synthetic": TextSample(texts=(train.texts[0],) * 60)}

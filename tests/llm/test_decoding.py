@@ -3,6 +3,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -174,7 +175,10 @@ def test_a_stop_token_ends_a_sequence_and_is_not_written(folder: Path) -> None:
 
 
 def test_nothing_to_do(folder: Path) -> None:
-    Decoder(load(folder), n_slots=1).run([])
+    model = load(folder)
+    with patch.object(model, "forward", side_effect=AssertionError("the model was called")) as forward:
+        Decoder(model, n_slots=1).run([])
+    assert not forward.called
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

@@ -87,6 +87,21 @@ def test_anybody_can_use_it(browser: "Browser", run_folder: Path, width: int, sc
         assert seen.serious() == []
 
 
+def test_a_key_that_is_held_or_struck_twice_decides_no_text_unseen(
+    browser: "Browser", run_folder: Path
+) -> None:
+    with serving(run_folder, public=True) as server:
+        seen = load(browser, server)
+        strike = """held => held.forEach((repeat) => document.body.dispatchEvent(
+            new KeyboardEvent("keydown", { key: "a", repeat, bubbles: true })))"""
+        seen.page.evaluate(strike, [False, False, True])
+        seen.page.get_by_text("1 of 24 decided").wait_for()
+        seen.page.evaluate(strike, [True, True])
+        seen.page.wait_for_timeout(300)
+        assert (seen.page.text_content("#where") or "").startswith("2 ")
+        assert len(server.review.trail.current()) == 1
+
+
 def test_single_keys_can_be_switched_off(browser: "Browser", run_folder: Path) -> None:
     with serving(run_folder, public=True) as server:
         seen = load(browser, server)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpsg.audit.pool import FloatVector, Pool
+from rpsg.audit.pool import MIN_UNITS, FloatVector, Pool
 from rpsg.errors import DataError
 from rpsg.rng import Streams
 from rpsg.text import words_of
@@ -67,8 +67,19 @@ def check_split(pool: Pool) -> Control:
     """Runs the control.
 
     Raises:
-        DataError: the two sides differ by more than chance.
+        DataError: the two sides differ by more than chance, or no test could tell: tests exchange units of
+            as many texts only (`Pool.assignments`), and a side has fewer than 20 with a partner.
     """
+    sizes = np.bincount(pool.units, minlength=pool.n_units)
+    members, others = sizes[pool.is_member], sizes[~pool.is_member]
+    for own, other, side in ((members, others, "member"), (others, members, "non-member")):
+        n_partners = int(np.isin(own, other).sum())
+        if n_partners < MIN_UNITS:
+            raise DataError(
+                f"only {n_partners} of {len(own)} {side} units have as many texts as a unit of the other "
+                f"side, and {MIN_UNITS} are needed: whole units must be split at random; let rpsg do it: "
+                "rpsg audit --from-data"
+            )
     control = bag_of_words_control(pool)
     if control.is_biased:
         raise DataError(

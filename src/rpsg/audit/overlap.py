@@ -30,7 +30,12 @@ def overlap_scores(pool: Pool, synthetic: Sequence[str], public: Sequence[str]) 
     divided by the square root of the text's length, so that long texts do not win by length alone.
     """
     found: dict[str, FloatVector] = {}
+    longest = max((len(words_of(text)) for text in pool.texts), default=0)
     for length in LENGTHS:
+        if longest < length:
+            for kind in ("ngram_overlap", "rare_ngram"):
+                found[f"{kind}_{length}"] = np.zeros(len(pool.texts))
+            continue
         counts, released, n_known = _ngrams(pool.texts, synthetic, public, length)
         # How many other known texts have it.
         others = n_known[None, counts.indices].ravel() - 1

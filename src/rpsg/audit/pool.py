@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rpsg.audit.finding import Game
 from rpsg.errors import DataError
 from rpsg.rng import Streams
+from rpsg.text import words_of
 
 BoolArray = npt.NDArray[np.bool_]
 FloatVector = npt.NDArray[np.float64]
@@ -45,7 +46,8 @@ class Pool:
         """Mixes a game's texts.
 
         Raises:
-            DataError: a unit or a text is on both sides, or a side has fewer than 20 units.
+            DataError: a unit or a text is on both sides, a side has fewer than 20 units, or no text holds a
+            word.
         """
         sides = (
             _keys(game.members, game.member_units, "m"),
@@ -137,6 +139,8 @@ def _check(game: Game, sides: tuple[list[str], list[str]]) -> None:
                 f"only {len(set(keys))} {name}s: an audit needs at least {MIN_UNITS} on each side, and some "
                 "hundreds to say much"
             )
+    if not any(map(words_of, (*game.members, *game.nonmembers))):
+        raise DataError("no member or non-member text holds a word; the attacks compare words")
     n_both = len(set(sides[0]) & set(sides[1]))
     if n_both:
         raise DataError(f"{n_both} units are both members and non-members; the two must be disjoint")

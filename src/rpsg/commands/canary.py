@@ -74,7 +74,9 @@ def canary_score(
     run: Annotated[Path | None, typer.Option(metavar="RUN_FOLDER", help="A run of the planted file.")] = None,
     synthetic: Annotated[Path | None, typer.Option(help="Or texts released by any other tool.")] = None,
     synthetic_text_column: Annotated[str, typer.Option(help="Column of that file with the text.")] = "text",
-    delta: Annotated[float, typer.Option(help="At this delta, where no run says it.")] = 1e-6,
+    delta: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="At this delta, where no run says it.")
+    ] = 1e-6,
     without: Annotated[
         Path | None, typer.Option(help="Texts released from the same data without poisons.")
     ] = None,

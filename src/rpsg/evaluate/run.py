@@ -149,23 +149,24 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
     """Refuses samples that have nothing to compare; returns notes on doubtful ones.
 
     Raises:
-        DataError: real and holdout are the same texts, or labels have no value in common.
+        DataError: real and holdout are the same texts, most texts of one of them are duplicates, or labels
+            have no value in common.
     """
-    real, holdout, synthetic = (set(samples[role].texts) for role in ("real", "holdout", "synthetic"))
-    notes = []
+    words = {role: [_as_words(text) for text in sample.texts] for role, sample in samples.items()}
+    real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
     n_shared = len(real & holdout)
     if n_shared > len(holdout) / 2:
         raise DataError(
             f"{n_shared} of {len(holdout)} holdout texts are also real texts; the holdout must be other "
             "texts of the same source, or its figures mean nothing"
         )
-    if n_shared:
-        notes.append(f"{n_shared} holdout texts are also real texts: the reference is flattered")
-    n_copied = sum(text in real for text in samples["synthetic"].texts)
-    if n_copied:
-        notes.append(
-            f"{n_copied} synthetic texts are copies of real ones: fidelity and utility are flattered"
-        )
+    for role, known in (("real", real), ("holdout", holdout)):
+        if len(known) < len(words[role]) / 2:
+            raise DataError(
+                f"only {len(known)} of {len(words[role])} {role} texts are different; remove the duplicates: "
+                "every figure would be about those few"
+            )
+    notes = _notes_on_copies(words)
     n_different = len(synthetic)
     if n_different < len(samples["synthetic"]) / 2:
         notes.append(f"only {n_different} of {len(samples['synthetic'])} synthetic texts are different")
@@ -223,6 +224,32 @@ def _embed(sample: TextSample, embedder: Embedder) -> TextSample:
     places = {text: i for i, text in enumerate(distinct)}
     vectors: FloatArray = embedder.embed(distinct)[[places[text] for text in sample.texts]]
     return replace(sample, vectors=vectors, embedder=embedder.name)
+
+
+def _notes_on_copies(words: dict[str, list[str]]) -> list[str]:
+    real, holdout = set(words["real"]), set(words["holdout"])
+    said = (
+        (len(real & holdout), "holdout texts are also real texts: the reference is flattered"),
+        (
+            sum(text in real for text in words["synthetic"]),
+            "synthetic texts are copies of real ones: fidelity and utility are flattered",
+        ),
+        (
+            sum(text in holdout for text in words["synthetic"]),
+            "synthetic texts are holdout texts: what is trained on them is tested on them, so that utility "
+            "and fidelity mean nothing",
+        ),
+        (
+            sum(text in real or text in holdout for text in words.get("baseline", ())),
+            "baseline texts are copies of real or holdout ones, so they are no baseline",
+        ),
+    )
+    return [f"{n} {what}" for n, what in said if n]
+
+
+def _as_words(text: str) -> str:
+    """Returns what makes a text the same as another: its words, without case and punctuation."""
+    return " ".join(words_of(text)) or text
 
 
 def _readable(embedder: Embedder, samples: dict[str, TextSample], notes: list[str]) -> bool:

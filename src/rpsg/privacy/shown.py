@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from rpsg.privacy.ledger import Ledger, read_run
+from rpsg.errors import RunDirError
+from rpsg.privacy.ledger import Ledger
 
 _LABEL = "review"
 
@@ -17,8 +18,7 @@ def note_private_shown(ledger: Path) -> None:
         RunDirError: there is no ledger.
         PrivacyError: the ledger was edited.
     """
-    read_run(ledger)
-    with Ledger.open(ledger) as opened:
+    with _open(ledger) as opened:
         opened.attest({"saw_private": True}, _LABEL)
 
 
@@ -29,6 +29,12 @@ def private_was_shown(ledger: Path) -> bool:
         RunDirError: there is no ledger.
         PrivacyError: the ledger was edited.
     """
-    read_run(ledger)
-    with Ledger.open(ledger) as opened:
+    with _open(ledger) as opened:
         return opened.attested(_LABEL) is not None
+
+
+def _open(ledger: Path) -> Ledger:
+    # Opening makes a ledger where there is none, and a new one would know of nothing.
+    if not ledger.exists():
+        raise RunDirError(f"{ledger} was removed: nothing says any more how this run's texts came about")
+    return Ledger.open(ledger)

@@ -14,6 +14,8 @@ Place = Literal["as real", "in between", "as the baseline or worse"]
 
 # A larger epsilon bounds so little that a green light would mislead.
 LARGEST_GOOD_EPSILON = 10.0
+_NOT_SCORED = "A run is scored when it has 20 real, held-out and released texts each."
+_NO_MODEL = "It needs a label column, or evaluate.language_model: small."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +199,7 @@ def answer_realistic(metrics: Metrics | None) -> Answer:
             "ms_jaccard": "shared word runs (MS-Jaccard, higher is better)",
         },
         anchor="how-realistic",
-        missing="A run is scored when it has 20 real, held-out and released texts each.",
+        missing=_NOT_SCORED,
     )
 
 
@@ -213,7 +215,7 @@ def answer_useful(metrics: Metrics | None) -> Answer:
         family="utility",
         what={**what, "next_word_accuracy": "next word predicted on real texts, share"},
         anchor="how-useful",
-        missing="It needs a label column, or evaluate.language_model: small.",
+        missing=_NO_MODEL if metrics else _NOT_SCORED,
     )
 
 

@@ -110,10 +110,15 @@ async function showNearest(item) {
 
 // --- deciding -------------------------------------------------------------------------------------
 
-async function settle(asked) {
+// One at a time: a second key before the answer would decide a text that was not yet on screen.
+let busy = false;
+
+async function settle(request) {
+  if (busy) return null;
+  busy = true;
   at("message").textContent = "";
   try {
-    const now = await asked;
+    const now = await request();
     if (!now) { at("message").textContent = "There is nothing to undo."; return null; }
     const item = texts.find((other) => other.id === now.id);
     Object.assign(item, now);
@@ -121,20 +126,22 @@ async function settle(asked) {
   } catch (error) {
     at("message").textContent = error.message === "Failed to fetch" ? "The command does not answer." : error.message;
     return null;
+  } finally {
+    busy = false;
   }
 }
 
 async function decide(verdict, reason) {
   const item = found[place];
-  if (!item || !(await settle(ask("decide", { id: item.id, verdict, reason })))) return;
+  if (!item || !(await settle(() => ask("decide", { id: item.id, verdict, reason })))) return;
   // On to the next one; where the filter hides this one now, the next takes its place.
-  const following = found[place + 1];
+  const following = found[found.indexOf(item) + 1];
   refilter(following || item);
   at("synthetic").focus({ preventScroll: true });
 }
 
 async function undo() {
-  const item = await settle(ask("undo", {}));
+  const item = await settle(() => ask("undo", {}));
   if (!item) return;
   if (at("filter").value !== "all" && at("filter").value !== item.verdict) at("filter").value = "all";
   refilter(item);
@@ -182,6 +189,8 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") { show(); document.activeElement.blur(); return; }
   const typing = event.target.matches("input:not([type=checkbox]), select");
   if (typing || !at("keys").checked) return;
+  // Held down, a key would decide texts that nobody has read.
+  if (event.repeat && "aru".includes(event.key)) return;
   const actions = {
     j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1),
     a: () => decide("accept", ""), r: askWhy, u: undo, "/": () => at("search").focus(),
