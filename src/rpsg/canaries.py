@@ -16,7 +16,7 @@ from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
 from rpsg.audit.result import Audit
-from rpsg.audit.verdict import Verdict, judge
+from rpsg.audit.verdict import LEAK, TOO_FEW, Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError
@@ -298,6 +298,8 @@ def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
     """Adds what canaries showed to the audit of the same run, and weighs all of it together."""
     joined = sorted((*audit.findings, *findings), key=lambda item: not item.decides)
     verdict = judge(joined, n_members=audit.n_members, n_nonmembers=audit.n_nonmembers)
+    if verdict.word != LEAK and audit.verdict.word == TOO_FEW:
+        verdict = replace(audit.verdict, p_smallest=verdict.p_smallest)
     return replace(audit, findings=tuple(joined), verdict=verdict)
 
 

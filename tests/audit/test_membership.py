@@ -1,6 +1,7 @@
 """Membership inference: what is planted is found, what is not there is not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,26 @@ def test_a_unit_counts_once_however_many_texts_it_has() -> None:
     # No unit could stand on the other side: every test would say p = 1, of a biased split too.
     with pytest.raises(DataError, match="only 0 of 20 member units"):
         check_split(pool)
+
+
+def test_where_copies_cannot_be_seen_the_verdict_does_not_say_that_none_was_found() -> None:
+    one, settings = game(), AuditSettings(language_models=False)
+    assert audit(one, settings).verdict.word == NONE_FOUND
+    few = audit(replace(one, synthetic=one.synthetic[:5]), settings).verdict
+    assert few.word == TOO_FEW and few.reasons == (
+        "5 released texts; 20 are the least that attacks can work on",
+    )
+
+    def clauses(texts: Sequence[str]) -> tuple[str, ...]:
+        # As in Chinese: a whole clause is one word.
+        return tuple("，".join(text.replace(" ", "")[i : i + 20] for i in (0, 20, 40)) for text in texts)
+
+    unspaced = Game(
+        members=clauses(one.members), nonmembers=clauses(one.nonmembers),
+        synthetic=(*clauses(one.synthetic), *clauses(one.members)[:5]), seed=0,
+    )  # fmt: skip
+    verdict = audit(unspaced, settings).verdict
+    assert verdict.word == TOO_FEW and "no copy can be seen" in verdict.reasons[0]
 
 
 def test_texts_shorter_than_the_longest_runs_are_audited() -> None:

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from rpsg.audit.aggregation import aggregation
 from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
 from rpsg.audit.control import check_split
-from rpsg.audit.copying import copying
+from rpsg.audit.copying import TESTED_RUN, copying
 from rpsg.audit.description import description
 from rpsg.audit.disclosure import disclosure
 from rpsg.audit.extraction import extraction
@@ -17,8 +19,12 @@ from rpsg.audit.membership import membership_findings, membership_scores
 from rpsg.audit.pii_replay import pii_replay
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit
-from rpsg.audit.verdict import judge
+from rpsg.audit.verdict import MIN_UNITS, judge
+from rpsg.text import words_of
 from rpsg.types import Embedder
+
+# A release of fewer says too little of anybody for "nothing was found" to mean something.
+MIN_RELEASED = 20
 
 FIXED_SPLIT = (
     "members and non-members are a random split of fixed sizes, so a bound on epsilon is one of replacing a "
@@ -102,7 +108,12 @@ def audit(
         )
     findings.sort(key=lambda item: not item.decides)
     return Audit(
-        verdict=judge(findings, n_members=pool.n_members, n_nonmembers=pool.n_nonmembers),
+        verdict=judge(
+            findings,
+            n_members=pool.n_members,
+            n_nonmembers=pool.n_nonmembers,
+            blind=_blind(pool, len(game.synthetic)),
+        ),
         control=control,
         findings=tuple(findings),
         n_members=pool.n_members,
@@ -129,3 +140,18 @@ class _Clock:
     def end(self) -> dict[str, float]:
         ends = [*(at for _, at in self._began[1:]), time.perf_counter()]
         return {name: end - at for (name, at), end in zip(self._began, ends, strict=True)}
+
+
+def _blind(pool: Pool, n_released: int) -> list[str]:
+    # Copies are seen by runs of words; a text that has none, as in a script without spaces, hides them.
+    said = []
+    long_enough = pool.by_unit(np.array([float(len(words_of(text))) for text in pool.texts])) >= TESTED_RUN
+    n_seen = int(min(long_enough[pool.is_member].sum(), long_enough[~pool.is_member].sum()))
+    if n_seen < MIN_UNITS:
+        said.append(
+            f"only {n_seen} units of a side have a text of {TESTED_RUN} words with spaces between them; of "
+            "others no copy can be seen"
+        )
+    if n_released < MIN_RELEASED:
+        said.append(f"{n_released} released texts; {MIN_RELEASED} are the least that attacks can work on")
+    return said

@@ -33,16 +33,20 @@ class Verdict:
     p_smallest: float | None
 
 
-def judge(findings: Sequence[Finding], *, n_members: int, n_nonmembers: int) -> Verdict:
+def judge(
+    findings: Sequence[Finding], *, n_members: int, n_nonmembers: int, blind: Sequence[str] = ()
+) -> Verdict:
     """Weighs the findings.
 
     A leak is found where one is a leak by itself, or where a deciding p-value is below 0.01 after Holm's
-    adjustment. Otherwise, with fewer than 100 units on either side, nothing can be said.
+    adjustment. Otherwise, with fewer than 100 units on either side, or where attacks are blind, nothing can
+    be said.
 
     Args:
         findings: of all attacks.
         n_members: member units.
         n_nonmembers: non-member units.
+        blind: what keeps attacks from seeing a leak, a sentence each.
     """
     deciding = [item for item in findings if item.decides and item.p_value is not None]
     adjusted = holm([item.p_value for item in deciding if item.p_value is not None])
@@ -60,6 +64,8 @@ def judge(findings: Sequence[Finding], *, n_members: int, n_nonmembers: int) -> 
     if min(n_members, n_nonmembers) < MIN_UNITS:
         reason = f"{n_members} members and {n_nonmembers} non-members; {MIN_UNITS} of each are the least"
         return Verdict(word=TOO_FEW, reasons=(reason,), p_smallest=smallest)
+    if blind:
+        return Verdict(word=TOO_FEW, reasons=tuple(blind), p_smallest=smallest)
     reason = (
         f"{len(deciding)} tests, {n_members} members and {n_nonmembers} non-members; other attacks may "
         "succeed where these failed"
