@@ -247,6 +247,9 @@ def test_copies_are_found_by_their_words() -> None:
     few = TextSample(texts=test.texts[:1] * 30)
     with pytest.raises(DataError, match="only 1 of 30 holdout texts are different"):
         prepare({"real": train, "holdout": few, "synthetic": loud}, embedder=None, repeats=2)
+    some = TextSample(texts=test.texts[:8] * 4)
+    _, notes = prepare({"real": train, "holdout": some, "synthetic": loud}, embedder=None, repeats=2)
+    assert "only 8 of 32 holdout texts are different" in notes
 
 
 def test_one_repeated_text_never_looks_fine() -> None:

@@ -25,6 +25,8 @@ from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
 _LANGUAGE_SAMPLE = 200
+# The manifolds of precision and recall reach to the third neighbour.
+_N_NEIGHBOURS = 3
 _ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
 SHUFFLED = "holdout texts with their words shuffled across texts"
 
@@ -149,24 +151,27 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
     """Refuses samples that have nothing to compare; returns notes on doubtful ones.
 
     Raises:
-        DataError: real and holdout are the same texts, most texts of one of them are duplicates, or labels
-            have no value in common.
+        DataError: real and holdout are the same texts, one of them is a few texts repeated, or labels have
+            no value in common.
     """
     words = {role: [_as_words(text) for text in sample.texts] for role, sample in samples.items()}
     real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
-    n_shared = len(real & holdout)
-    if n_shared > len(holdout) / 2:
+    held_out = set(samples["holdout"].texts)
+    n_shared = len(held_out & set(samples["real"].texts))
+    if n_shared > len(held_out) / 2:
         raise DataError(
-            f"{n_shared} of {len(holdout)} holdout texts are also real texts; the holdout must be other "
+            f"{n_shared} of {len(held_out)} holdout texts are also real texts; the holdout must be other "
             "texts of the same source, or its figures mean nothing"
         )
+    notes = _notes_on_copies(words)
     for role, known in (("real", real), ("holdout", holdout)):
-        if len(known) < len(words[role]) / 2:
+        if len(known) <= _N_NEIGHBOURS:
             raise DataError(
                 f"only {len(known)} of {len(words[role])} {role} texts are different; remove the duplicates: "
                 "every figure would be about those few"
             )
-    notes = _notes_on_copies(words)
+        if len(known) < len(words[role]) / 2:
+            notes.append(f"only {len(known)} of {len(words[role])} {role} texts are different")
     n_different = len(synthetic)
     if n_different < len(samples["synthetic"]) / 2:
         notes.append(f"only {n_different} of {len(samples['synthetic'])} synthetic texts are different")
