@@ -266,3 +266,30 @@ def test_a_biased_split_stops_the_audit(capsys: pytest.CaptureFixture[str]) -> N
     assert call("audit", *arguments, *FAST) == 2
     assert "the split is biased" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs/x", "--members", "m"], "--members has no meaning for a run folder"),
+        (["runs/x", "-o", "out"], "-o has no meaning for a run folder"),
+        (["--self-test", "a.jsonl", "--unit-column", "who"], "--unit-column has no meaning for --self-test"),
+        (["--from-data", "a.jsonl", "-o", "out", "--nonmembers", "n"], "--nonmembers has no meaning for"),
+        (["--from-data", "a", "-o", "out", "--config", "c", "--text-column", "t"], "--text-column beside"),
+        (["--synthetic", "s", "--canaries", "c", "-o", "out"], "--canaries has no meaning for --synthetic"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_be_passed_over_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("audit", *arguments) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_public_texts_are_heard_of_with_a_run(tmp_path: Path) -> None:
+    texts = stories(120)
+    data = write("d.jsonl", texts)
+    assert call("run", data, *SETTINGS, "--set", "n=20", "--set", "guarantee=none", "-o", "one", "-q") == 0
+    public = write("p.jsonl", [json.loads(line)["text"] for line in Path("d.jsonl").read_text().splitlines()])
+    # All of the members are public: nothing could be called leaked.
+    assert call("audit", "one", "--public", public, *FAST, "--quiet") == 2

@@ -78,6 +78,7 @@ def audit_run(
     *,
     nonmembers: Path | None = None,
     canaries: Path | None = None,
+    public: Path | None = None,
     settings: AuditSettings,
     seed: int = 0,
     on_progress: OnProgress,
@@ -114,10 +115,12 @@ def audit_run(
     members, others, n_shared = without_shared(members, others)
     notes = [f"{n_shared} units have a text that is on both sides; they were left out"] if n_shared else []
     synthetic = _released(run)
-    game = game_of(members, others, _texts(synthetic), seed=seed)
+    known = _texts(_read(public, config.data.text_column, None)) if public else ()
+    game = game_of(members, others, _texts(synthetic), public=known, seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
-    found = audit(game, settings, pairs=pairs, notes=notes, on_progress=_named(on_progress))
+    drawn = nonmembers is None
+    found = audit(game, settings, pairs=pairs, notes=notes, drawn=drawn, on_progress=_named(on_progress))
     if canaries is not None:
         how = Scoring(auxiliary=MODELS if settings.language_models else None, seed=seed)
         found = join_canaries(found, score_run(canaries, folder, how))
@@ -130,6 +133,7 @@ def audit_from_data(
     config: RunConfig,
     folder: Path,
     *,
+    public: Path | None = None,
     settings: AuditSettings,
     seed: int = 0,
     on_progress: OnProgress,
@@ -144,6 +148,7 @@ def audit_from_data(
         DataError: the data cannot be used.
     """
     _check_folder(folder)
+    known = _texts(_read(public, config.data.text_column, None)) if public else ()
     sides = (folder / "members.jsonl", folder / "nonmembers.jsonl")
     pooled = pool_corpora([pipeline.load_corpus(_with_data(config, path=str(path))) for path in sources])
     _split_into(folder, sides, pooled)
@@ -154,17 +159,17 @@ def audit_from_data(
     }
     members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
     # Before anything is paid for.
-    check_split(Pool.of(game_of(members, others, ["-"], seed=seed)))
+    check_split(Pool.of(game_of(members, others, ["-"], seed=seed)), drawn=True)
     output = config.output.model_copy(update={"folder": str(folder / "run")})
     run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
     pipeline.run(run_config, members, on_progress=on_progress)
     run = RunDir.open(folder / "run")
     synthetic = _released(run)
-    game = game_of(members, others, _texts(synthetic), seed=seed)
+    game = game_of(members, others, _texts(synthetic), public=known, seed=seed)
     pairs = pair_rows(read_seeds(run.ledger), _ids(synthetic), _ids(members))
     settings = replace(settings, generator=config.models.embed)
     note = f"{len(members)} records on the members' side, {len(others)} on the other, by a secret coin"
-    found = audit(game, settings, pairs=pairs, notes=(note,), on_progress=_named(on_progress))
+    found = audit(game, settings, pairs=pairs, notes=(note,), drawn=True, on_progress=_named(on_progress))
     _write(found, folder, game, members, synthetic)
     return found
 

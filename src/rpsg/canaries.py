@@ -17,6 +17,7 @@ from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import LEAK, TOO_FEW, Verdict, judge
+from rpsg.audit.wordruns import words_alone
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError
@@ -225,12 +226,13 @@ def score_run(secrets_file: Path, folder: Path, how: Scoring) -> tuple[Finding, 
         how: which scores, and what the adversary knows.
 
     Raises:
-        ConfigError: the run was not made of planted data, or has released nothing.
+        ConfigError: the run was not made of these planted data, they are gone, or it has released nothing.
         RunDirError: there is no run.
     """
     run = RunDir.open(folder)
     if not run.contains_canaries:
         raise ConfigError(f"{folder} was not made from planted data; run the planted file first: rpsg run")
+    _check_planting(read_secrets(secrets_file), run.read_config(), secrets_file)
     synthetic = read_synthetic(_released_file(run), text_column="text")
     return score_texts(secrets_file, synthetic, how, claim=claim_of(run))
 
@@ -301,6 +303,16 @@ def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
     if verdict.word != LEAK and audit.verdict.word == TOO_FEW:
         verdict = replace(audit.verdict, p_smallest=verdict.p_smallest)
     return replace(audit, findings=tuple(joined), verdict=verdict)
+
+
+def _check_planting(found: Secrets, config: RunConfig, secrets_file: Path) -> None:
+    """Refuses the coins of another planting: they would show no leak, whatever leaked."""
+    path = Path(config.data.path or "")
+    if not path.is_file():
+        raise ConfigError(f"{path}, the planted data of the run, is not there; put it back")
+    here = set(map(words_alone, read_synthetic(path, text_column=config.data.text_column)))
+    if any((words_alone(canary.text) in here) != canary.is_in for canary in found.canaries):
+        raise ConfigError(f"{secrets_file} is of another planting than {path}, which the run was made from")
 
 
 def _released_file(run: RunDir) -> Path:

@@ -78,8 +78,19 @@ class Trail:
         """Notes that a review begins."""
         self._add(event="opened", saw_private=self.saw_private or shows_private)
 
-    def decide(self, text_id: str, verdict: str, reason: str = "") -> Decision:
+    def last(self, text_id: str) -> Decision | None:
+        """Returns the last decision on a text, also one that takes a verdict back."""
+        found = [item for item in self.entries() if item.event == "decided" and item.text_id == text_id]
+        return found[-1] if found else None
+
+    def decide(self, text_id: str, verdict: str, reason: str = "", *, saw_private: bool = False) -> Decision:
         """Adds a decision on a text.
+
+        Args:
+            text_id: of the text.
+            verdict: "undecided" takes one back.
+            reason: needed for a rejection.
+            saw_private: private text was on screen, whatever the trail says of it.
 
         Raises:
             ConfigError: there is no such verdict, a rejection has no reason, or the reason is too long.
@@ -87,13 +98,13 @@ class Trail:
         if verdict not in get_args(Verdict):
             raise ConfigError(f"verdict must be one of {', '.join(get_args(Verdict))}")
         reason = " ".join(reason.split())
-        if verdict == "reject" and not reason:
-            raise ConfigError("a rejection needs a reason")
+        if verdict == "reject" and not any(sign.isalpha() for sign in reason):
+            raise ConfigError("a rejection needs a reason, in words")
         if len(reason) > MAX_REASON:
             raise ConfigError(f"a reason has at most {MAX_REASON} characters")
         return self._add(
             event="decided",
-            saw_private=self.saw_private,
+            saw_private=self.saw_private or saw_private,
             text_id=text_id,
             verdict=cast("Verdict", verdict),
             reason=reason,

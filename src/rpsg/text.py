@@ -195,3 +195,9 @@ def _runs(text: str, length: int) -> Iterable[bytes]:
     words = words_of(text)
     for start in range(len(words) - length + 1):
         yield blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).digest()
+
+
+def digest_of(texts: Sequence[str]) -> str:
+    """Returns a digest of a set of texts: of their words, whatever their order and layout."""
+    words = sorted(" ".join(words_of(text)) for text in texts)
+    return blake2b("\n".join(words).encode(), digest_size=16).hexdigest()

@@ -206,7 +206,7 @@ def test_an_unreadable_mark_is_no_all_clear(make: Make) -> None:
         ({"style": "poems"}, "posts, abstracts"),
         ({"output": Path("planted.txt")}, "csv"),
         ({"output": Path("no/where.csv")}, "no folder"),
-        ({"output": Path("s.csv"), "secrets": Path("s.csv")}, "two files"),
+        ({"output": Path("s.csv"), "secrets": Path("s.csv")}, "three files"),
     ],
 )
 def test_plans_that_are_refused(make: Make, changes: dict[str, object], message: str) -> None:

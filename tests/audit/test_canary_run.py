@@ -209,3 +209,20 @@ def test_canaries_join_the_audit_of_a_run() -> None:
     # Holm's adjustment is over all of them: 0.004 becomes 0.008.
     assert joined.verdict.p_smallest == pytest.approx(0.008)
     assert [item.decides for item in joined.findings] == [True, True, False]
+
+
+def test_coins_of_another_planting_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*PLANT, "--quiet") == 0
+    run_planted("none")
+    other = ("canary", "plant", "rpsg.yaml", "-o", "other.jsonl", "--secrets", "other.json", "-n", "22", "-q")
+    assert call(*other) == 0
+    assert call("canary", "score", "other.json", "--run", "runs/c") == 2
+    assert "of another planting" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_coins_are_never_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sub").mkdir()
+    for output in ("sub/../same.jsonl", "./same.jsonl"):
+        plant = ("canary", "plant", "rpsg.yaml", "-o", output, "--secrets", "same.jsonl", "-n", "22", "-q")
+        assert call(*plant) == 2 and not Path("same.jsonl").exists()
+    assert "three files" in capsys.readouterr().err.replace("\n", " ")

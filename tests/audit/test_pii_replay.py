@@ -118,6 +118,13 @@ def test_posts_of_others_replay_nothing(posts: list[str]) -> None:
     assert not any(finding.is_leak for finding in findings)
 
 
+def test_one_address_may_be_chance_and_two_are_not(posts: list[str]) -> None:
+    for n, is_leak in ((1, False), (2, True)):
+        members = [f"I lived at {i + 1}{i}7 Harrowgate Street back then." for i in range(n)]
+        game = posts_game([*members, *posts[n:]], [*posts[280:], *members])
+        assert of(pii_replay(game), "pii_address").is_leak is is_leak
+
+
 def test_removed_details_are_not_replayed(posts: list[str], planted: list[list[dict[str, str]]]) -> None:
     texts = [record.text for record in data.read_corpus(data.sample_path("posts_train.jsonl")).records]
     redacted = list(texts)

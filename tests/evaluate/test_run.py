@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import random
+import stat
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from rpsg.llm.fake import HashEmbedder
 from rpsg.llm.reader import Reader
 from rpsg.llm.surrogate import SurrogateSettings
 from rpsg.scores import Metric, TextSample
+from rpsg.types import FloatArray
 from tiny_models import tiny_bert
 
 TRAIN, TEST = sample_path("posts_train.jsonl"), sample_path("posts_test.jsonl")
@@ -208,6 +210,51 @@ def test_vectors_that_cannot_be_compared() -> None:
     broken[3, 1] = np.nan
     with pytest.raises(DataError, match="1 embeddings of the synthetic data set hold NaN"):
         check_vectors(samples(broken))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "embedder", "message"),
+    [
+        (np.ones((20, 8), dtype=np.float32), "", "without the name of their model"),
+        (np.ones((20, 1), dtype=np.float32), "one", "no embeddings of texts"),
+        (np.zeros((20, 8), dtype=np.float32), "one", "no embeddings of texts"),
+    ],
+)
+def test_vectors_that_are_no_embeddings(vectors: FloatArray, embedder: str, message: str) -> None:
+    sample = TextSample(texts=("a",) * 20, vectors=vectors, embedder=embedder)
+    with pytest.raises((ConfigError, DataError), match=message):
+        check_vectors({"real": sample})
+
+
+def test_what_is_written_is_private_and_never_over_another_tools_file(
+    tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdout = write(tmp_path / "h.jsonl", rows_of(TRAIN)[200:260])
+    arguments = (
+        "evaluate", "--real", real, "--holdout", holdout,
+        "--synthetic", synthetic, "--embedder", "none", "--language-model", "none", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert call(*arguments) == 0 and call(*arguments) == 0
+    for path in (tmp_path / "out").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "out/metrics.json").write_text('{"accuracy": 1}')
+    assert call(*arguments) == 2 and "not overwritten" in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "out/metrics.json").read_text() == '{"accuracy": 1}'
+
+
+def test_a_holdout_that_the_texts_repeat_is_refused(
+    tmp_path: Path, real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(TRAIN)
+    holdout = write(tmp_path / "h.jsonl", rows[100:160])
+    copies = write(tmp_path / "s.jsonl", [{**row, "text": f"{row['text']} "} for row in rows[100:160]])
+    arguments = (
+        "evaluate", "--real", real, "--holdout", holdout,
+        "--synthetic", copies, "--embedder", "none", "--language-model", "none", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert call(*arguments) == 2
+    assert "60 of 60 synthetic texts are holdout texts" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_language_has_no_embedding_figures() -> None:

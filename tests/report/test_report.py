@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from rpsg.audit.finding import Finding
+from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.report import answers
 from rpsg.report.advice import next_steps
@@ -19,6 +20,8 @@ from rpsg.report.documents import Audit, Card, Metrics, Score
 from rpsg.report.page import embed_json, load_assets, render_public, write_reports
 from rpsg.report.projection import place, vectors_of_words
 from rpsg.report.sources import read_private, read_released
+from rpsg.reviewed import apply_review
+from rpsg.text import digest_of
 from rpsg.types import FloatArray, SyntheticText
 from rpsg.writers import to_table, write_rows
 from test_cli import FAKE, POSTS, call
@@ -116,6 +119,57 @@ def test_the_report_shows_an_audit(run_folder: Path) -> None:
     assert page.index("ngram model") < page.index("1 more figures, which do not decide")
     assert page.index("1 more figures, which do not decide") < page.index("quiet one")
     assert "a note &lt;b&gt;" in page and "had too few to find a leak" in page
+
+
+def test_figures_of_other_texts_are_not_shown(run_folder: Path) -> None:
+    assert read_private(run_folder).stale == ()
+    found = cast("dict[str, object]", audit(NO_LEAK))
+    found["texts_digest"] = digest_of(read_released(run_folder / "release").texts())
+    (run_folder / "private/audit").mkdir()
+    (run_folder / "private/audit/audit.json").write_text(json.dumps(found))
+    assert read_private(run_folder).audit is not None
+    trail = Trail(run_folder / "private/review.jsonl")
+    trail.decide(read_released(run_folder / "release").rows[0]["id"] or "", "reject", "rare detail")
+    assert apply_review(run_folder).changed
+    sources = read_private(run_folder)
+    assert sources.stale == ("scores", "audit") and sources.audit is None and sources.metrics is None
+    write_reports(run_folder)
+    page = unescape((run_folder / "private/report.html").read_text())
+    assert "The audit is of other texts" in page and "The scores are of other texts" in page
+    assert any("texts before a review" in step.text for step in next_steps(sources, "runs/x"))
+    # Taken back, they are of these texts again.
+    trail.decide(trail.entries()[0].text_id, "undecided")
+    assert apply_review(run_folder).changed and read_private(run_folder).stale == ()
+
+
+def test_a_card_that_is_not_this_runs_is_never_green(run_folder: Path) -> None:
+    assert read_private(run_folder).card_faults == ()
+    path = run_folder / "release/privacy_card.json"
+    forged = json.loads(path.read_text())
+    forged |= {
+        **card(), "inputs": {**forged["inputs"], "guarantee": "end-to-end"}, "releases": forged["releases"]
+    }  # fmt: skip
+    path.write_text(json.dumps(forged))
+    sources = read_private(run_folder)
+    told = answers.answer_private(sources.released.card, audit(NO_LEAK), sources.card_faults)
+    assert told.tone == "bad" and told.verdict == "The card is not this run's"
+    assert answers.answer_private(sources.released.card, audit(NO_LEAK)).tone == "good"
+    steps = next_steps(sources, "runs/x")
+    assert len(steps) == 1 and steps[0].command == "rpsg card check runs/x"
+    write_reports(run_folder)
+    assert "The card is not this run" in (run_folder / "private/report.html").read_text()
+
+
+def test_copies_of_private_texts_never_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "copies"
+    settings = ("--set", "method=copy", "--set", "guarantee=none", "--set", "evaluate.enabled=false")
+    assert call("run", POSTS, "-n", "20", "-o", folder, "-q", *FAKE, *settings) == 0
+    assert call("report", folder) == 0
+    said = capsys.readouterr().out
+    assert said.count("internal, do not share") == 2 and "may leave" not in said
+    inside, outside = ((folder / name).read_text() for name in ("private/report.html", "release/report.html"))
+    assert "release/report.html may leave" not in inside and "Not for release" in inside
+    assert "Never publish this folder" in outside and "--pack" not in inside + outside
 
 
 def test_a_run_with_canaries_is_not_for_release() -> None:

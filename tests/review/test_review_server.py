@@ -156,7 +156,7 @@ def test_decisions_are_kept_added_to_and_taken_back(run_folder: Path) -> None:
     with serving(run_folder) as server:
         post(server, "decide", {"id": first, "verdict": "reject", "reason": "rare detail"})
         post(server, "decide", {"id": first, "verdict": "accept", "reason": ""})
-        post(server, "decide", {"id": second, "verdict": "reject", "reason": "=1+1 \u202e"})
+        post(server, "decide", {"id": second, "verdict": "reject", "reason": "=sum(1) \u202e"})
         assert post(server, "undo", {}) == (200, {"id": second, "verdict": "undecided", "reason": ""})
         assert post(server, "undo", {})[1] == {"id": first, "verdict": "reject", "reason": "rare detail"}
     with serving(run_folder) as server:
@@ -204,6 +204,63 @@ def test_a_trail_that_lost_lines_forgets_nothing(run_folder: Path) -> None:
     assert apply_review(run_folder, end_guarantee=True).changed
     card = json.loads((run_folder / "release/privacy_card.json").read_text())
     assert card["inputs"]["reviewed"] == "private"
+
+
+def test_a_trail_removed_under_an_open_page_forgets_nothing(run_folder: Path) -> None:
+    with serving(run_folder) as server:
+        (run_folder / "private/review.jsonl").unlink()
+        post(server, "decide", {"id": ids(run_folder)[0], "verdict": "reject", "reason": "x"})
+        assert next(iter(server.review.trail.current().values())).saw_private
+
+
+def test_the_banner_says_what_holds_now(run_folder: Path) -> None:
+    with serving(run_folder, public=True) as server:
+        server.review.has_guarantee = True
+        assert not server.review.everything()["ends_guarantee"]
+        # Private texts are shown in a second window meanwhile.
+        with serving(run_folder):
+            assert server.review.everything()["ends_guarantee"]
+
+
+def test_a_rejection_that_was_applied_can_be_taken_back(run_folder: Path) -> None:
+    out, *rest = ids(run_folder)
+    with serving(run_folder) as server:
+        post(server, "decide", {"id": out, "verdict": "reject", "reason": "rare detail"})
+    assert apply_review(run_folder).n_rejected == 1 and ids(run_folder) == rest
+    with serving(run_folder) as server:
+        shown = {item["id"]: item for item in json.loads(ask(server, f"/{server.key}/texts")[1])["texts"]}
+        assert shown[out]["verdict"] == "reject" and shown[out]["text"]
+        assert list(shown) == [*rest, out]
+        assert post(server, "decide", {"id": out, "verdict": "accept", "reason": ""})[0] == 200
+    assert apply_review(run_folder).n_rejected == 0 and set(ids(run_folder)) == {out, *rest}
+
+
+def test_undo_takes_back_nobody_elses_decision(run_folder: Path) -> None:
+    first, *_ = ids(run_folder)
+    with serving(run_folder) as mine, serving(run_folder) as other:
+        post(mine, "decide", {"id": first, "verdict": "accept", "reason": ""})
+        post(other, "decide", {"id": first, "verdict": "reject", "reason": "a name"})
+        status, said = post(mine, "undo", {})
+        assert status == 400 and "decided elsewhere" in str(said)
+        assert mine.review.trail.current()[first].verdict == "reject"
+
+
+def test_after_a_purge_nothing_private_is_served(run_folder: Path) -> None:
+    with serving(run_folder) as server:
+        path = f"/{server.key}/nearest?id={ids(run_folder)[0]}"
+        assert json.loads(ask(server, path)[1])
+        assert call("purge", run_folder, "--private") == 0
+        for name in ("nearest?id=x", f"nearest?id={ids(run_folder)[0]}", "texts", "alive"):
+            status, body, _ = ask(server, f"/{server.key}/{name}")
+            assert (status, body) == (410, b"")
+
+
+@pytest.mark.parametrize("reason", [None, 9, "", "9", "\u200b", "\u202e ", " . "])
+def test_a_reason_is_words(run_folder: Path, reason: object) -> None:
+    with serving(run_folder) as server:
+        asked = {"id": ids(run_folder)[0], "verdict": "reject", "reason": reason}
+        assert post(server, "decide", asked)[0] == 400
+        assert not server.review.trail.current()
 
 
 def test_a_private_review_shows_the_source_first(run_folder: Path) -> None:

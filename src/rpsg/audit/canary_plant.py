@@ -79,9 +79,13 @@ def read_data(planting: Planting) -> PrivateCorpus:
         raise ConfigError(f"{planting.output}: the planted file is one of {', '.join(_FORMATS)}")
     if planting.style not in STYLES:
         raise ConfigError(f"there are no facts for {planting.style!r}; use one of {', '.join(STYLES)}")
-    if planting.output == planting.secrets:
-        raise ConfigError("the planted file and the secrets file must be two files")
-    for path in (planting.output, planting.secrets, mark_path(planting.output)):
+    paths = (planting.output, planting.secrets, mark_path(planting.output))
+    # However they are spelt: the planted file would be written over the coins.
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError(
+            f"the planted file, its mark ({paths[2].name}) and the secrets file must be three files"
+        )
+    for path in paths:
         if path.exists():
             raise ConfigError(f"{path} exists and is never overwritten; choose another name")
         if not path.parent.is_dir():

@@ -23,7 +23,7 @@ TESTED_RUN = 13
 VERBATIM = 30
 _DETAIL = (
     "Own means: in texts of one unit only and in no public text. Words without case and punctuation. "
-    "Fisher's exact test over units."
+    "Fisher's exact test over units, among those of as many texts."
 )
 
 

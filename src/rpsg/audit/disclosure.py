@@ -130,7 +130,7 @@ def _rate(predicate: _Predicate, counts: EventCounts) -> Finding:
         decides=predicate.decides,
         detail=(
             f"Disclosed: {predicate.meaning}. {counts.members} members, {counts.nonmembers} non-members; "
-            "Fisher's exact test over units."
+            "Fisher's exact test over units, among those of as many texts."
         ),
     )
 
@@ -166,9 +166,12 @@ def _bounds(
     predicate: _Predicate, units: Units, seed: int, *, delta: float, split: Split
 ) -> Iterator[Finding]:
     counts = units.count(predicate.happened)
+    base = _nothing_yet(predicate, counts)
+    if len(counts.strata) > 1 and split == "fixed":
+        # Large units are no trials like small ones: as many of each size on both sides.
+        counts = _paired_counts(units, predicate.happened, seed)
     if not counts.n_members or not counts.n_nonmembers:
         return
-    base = _nothing_yet(predicate, counts)
     yield replace(
         base,
         statistic="lower bound of epsilon, from rates",
@@ -198,19 +201,45 @@ def _guesses(units: Units, happened: BoolArray, seed: int, split: Split) -> tupl
     """Returns coins, guesses made and guesses right.
 
     With independent coins every unit with the event is guessed to be in. With a split of fixed size, members
-    and non-members are matched at random: given the pairs, which of the two is in is a fair coin of its own,
-    whose two sides differ by replacing one unit. A pair of which one has the event is guessed.
+    and non-members of as many texts are matched at random: given the pairs, which of the two is in is a fair
+    coin of its own, whose two sides differ by replacing one unit. A pair is guessed where one has the event.
     """
+    if split == "coins":
+        has_event = _with_event(units, happened)
+        return len(has_event), int(has_event.sum()), int(has_event[: units.n_members].sum())
+    inside, outside = _pairs(units, happened, seed)
+    guessed: IntArray = np.flatnonzero(inside != outside)
+    return len(inside), len(guessed), int(inside[guessed].sum())
+
+
+def _with_event(units: Units, happened: BoolArray) -> BoolArray:
     has_event = np.zeros(units.n_members + units.n_nonmembers, dtype=bool)
     has_event[units.all[happened]] = True
-    members, nonmembers = has_event[: units.n_members], has_event[units.n_members :]
-    if split == "coins":
-        return len(has_event), int(has_event.sum()), int(members.sum())
+    return has_event
+
+
+def _pairs(units: Units, happened: BoolArray, seed: int) -> tuple[BoolArray, BoolArray]:
+    """Returns whether the member and the non-member of each random pair of as many texts has the event."""
+    has_event, sizes = _with_event(units, happened), units.sizes
+    is_member = np.arange(len(sizes)) < units.n_members
     rng = Streams(seed).get("disclosure", "pairs")
-    n = min(len(members), len(nonmembers))
-    inside, outside = rng.permutation(members)[:n], rng.permutation(nonmembers)[:n]
-    guessed: IntArray = np.flatnonzero(inside != outside)
-    return n, len(guessed), int(inside[guessed].sum())
+    sides: tuple[list[BoolArray], list[BoolArray]] = ([], [])
+    for size in np.unique(sizes):
+        alike = [has_event[(sizes == size) & side] for side in (is_member, ~is_member)]
+        n = min(map(len, alike))
+        for found, values in zip(sides, alike, strict=True):
+            found.append(rng.permutation(values)[:n])
+    return np.concatenate(sides[0]), np.concatenate(sides[1])
+
+
+def _paired_counts(units: Units, happened: BoolArray, seed: int) -> EventCounts:
+    inside, outside = _pairs(units, happened, seed)
+    return EventCounts(
+        members=int(inside.sum()),
+        nonmembers=int(outside.sum()),
+        n_members=len(inside),
+        n_nonmembers=len(outside),
+    )
 
 
 def _nothing_yet(predicate: _Predicate, counts: EventCounts) -> Finding:

@@ -4,6 +4,7 @@ A unit is a person where the data say whom a text belongs to, else a text. Units
 without a leak members and non-members are exchangeable. The texts of one unit are not: they count once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,19 +66,40 @@ class Units:
         """Of each text, members before non-members."""
         return np.concatenate([self.members, self.nonmembers])
 
+    @property
+    def sizes(self) -> IntArray:
+        """How many texts each unit has, shape (n_members + n_nonmembers,)."""
+        return np.bincount(self.all, minlength=self.n_members + self.n_nonmembers)
+
     def count(self, happened: BoolArray) -> "EventCounts":
         """Counts the units to one or more of whose texts something happened.
 
         Args:
             happened: to each text, members before non-members.
         """
-        units = np.unique(self.all[happened])
-        return EventCounts(
-            members=int((units < self.n_members).sum()),
-            nonmembers=int((units >= self.n_members).sum()),
-            n_members=self.n_members,
-            n_nonmembers=self.n_nonmembers,
-        )
+        return self.count_units(np.unique(self.all[happened]))
+
+    def count_units(self, having: IntArray, among: IntArray | None = None) -> "EventCounts":
+        """Counts units.
+
+        Args:
+            having: numbers of the units to which something happened, each once.
+            among: numbers of the units to which it could have; None for all.
+        """
+        asked = np.arange(self.n_members + self.n_nonmembers) if among is None else np.asarray(among, int)
+        sizes, strata = self.sizes, []
+        for size in np.unique(sizes[asked]):
+            alike = asked[sizes[asked] == size]
+            has = alike[np.isin(alike, having)]
+            strata.append(
+                Stratum(
+                    members=int((has < self.n_members).sum()),
+                    nonmembers=int((has >= self.n_members).sum()),
+                    n_members=int((alike < self.n_members).sum()),
+                    n_nonmembers=int((alike >= self.n_members).sum()),
+                )
+            )
+        return EventCounts.of(strata)
 
 
 def _names(units: tuple[str, ...], n_texts: int, side: str) -> list[tuple[str, str]]:
@@ -85,6 +107,16 @@ def _names(units: tuple[str, ...], n_texts: int, side: str) -> list[tuple[str, s
         raise DataError(f"there are {n_texts} {side} texts and {len(units)} of their units; give one a text")
     # A text without a unit is one of its own, whatever its number.
     return [("unit", name) for name in units] or [(side, str(i)) for i in range(n_texts)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """To how many of the units with one number of texts an event happened; see `EventCounts`."""
+
+    members: int
+    nonmembers: int
+    n_members: int
+    n_nonmembers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +128,41 @@ class EventCounts:
         nonmembers: non-member units with the event.
         n_members: all member units.
         n_nonmembers: all non-member units.
+        strata: the same, of units with one number of texts each; empty where all are alike.
     """
 
     members: int
     nonmembers: int
     n_members: int
     n_nonmembers: int
+    strata: tuple[Stratum, ...] = ()
+
+    @classmethod
+    def of(cls, strata: Sequence[Stratum]) -> "EventCounts":
+        """Adds up units of every size."""
+        return cls(
+            members=sum(item.members for item in strata),
+            nonmembers=sum(item.nonmembers for item in strata),
+            n_members=sum(item.n_members for item in strata),
+            n_nonmembers=sum(item.n_nonmembers for item in strata),
+            strata=tuple(strata),
+        )
+
+    @property
+    def mirrored(self) -> "EventCounts":
+        """Members in the place of non-members."""
+        sides = self.strata or (self,)
+        return EventCounts.of(
+            [
+                Stratum(
+                    members=item.nonmembers,
+                    nonmembers=item.members,
+                    n_members=item.n_nonmembers,
+                    n_nonmembers=item.n_members,
+                )
+                for item in sides
+            ]
+        )
 
     @property
     def member_rate(self) -> float | None:
@@ -124,17 +185,20 @@ class EventCounts:
         return clopper_pearson(self.nonmembers, self.n_nonmembers)
 
     def p_value(self) -> float | None:
-        """Of Fisher's exact test that members have the event no more often; None without units on a side.
+        """Of the exact test that members have the event no more often; None without units on a side.
 
-        Exact for units assigned at random, in fixed numbers or by independent coins: it is conditional on
-        the numbers of both sides and on how many units have the event.
+        Fisher's test, within units of as many texts each: a unit with more texts has the event more easily,
+        and a split need not give both sides as many large units. It is conditional on the numbers of both
+        sides and on how many units have the event, in every stratum, so it is exact for units assigned at
+        random, in fixed numbers or by independent coins.
         """
-        from scipy.stats import fisher_exact
+        from scipy.stats import hypergeom
 
         if not self.n_members or not self.n_nonmembers:
             return None
-        table = [
-            [self.members, self.n_members - self.members],
-            [self.nonmembers, self.n_nonmembers - self.nonmembers],
-        ]
-        return float(fisher_exact(table, alternative="greater").pvalue)
+        # Chances of 0, 1, 2, ... member units with the event, over all strata.
+        chances = np.ones(1)
+        for item in self.strata or (self,):
+            n, having = item.n_members + item.n_nonmembers, item.members + item.nonmembers
+            chances = np.convolve(chances, hypergeom.pmf(np.arange(having + 1), n, having, item.n_members))
+        return min(1.0, float(chances[self.members :].sum()))

@@ -64,6 +64,16 @@ class KnownRuns:
         owner_of[run[owner_of[run] != unit]] = -1
         return np.where(asked, owner_of[named], -1)
 
+    def units_with_own(self, length: int) -> IntArray:
+        """Returns the units that have a run of `length` words of their own, in the release or not."""
+        named, group = self.runs.name(length), self.runs.group
+        found = np.flatnonzero((named >= 0) & (group < PUBLIC) & ~in_group(named, group, PUBLIC))
+        run, unit = named[found], self.units.all[self.runs.text[found]]
+        owner_of = np.full(len(named) + 1, -1, dtype=np.int64)
+        owner_of[run] = unit
+        owner_of[run[owner_of[run] != unit]] = -1
+        return np.unique(owner_of[owner_of >= 0])
+
     def texts_with(self, marked: BoolArray) -> BoolArray:
         """Tells which member and non-member texts have a marked word, members first.
 

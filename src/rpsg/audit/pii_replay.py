@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rpsg.audit.details import Detail, Kind, find_details
 from rpsg.audit.estimators import clopper_pearson
-from rpsg.audit.events import EventCounts
+from rpsg.audit.events import EventCounts, IntArray
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.private_details import DetailFinder, PrivateDetails
 
@@ -20,10 +22,12 @@ KINDS: tuple[Kind, ...] = (
 _NOT_FUZZY = frozenset({"amount", "date"})
 _MIN_FUZZY = 6
 _MAX_FUZZY = 100
-# Nobody writes these by chance where they are long.
+# Hardly anybody writes these by chance where they are long. A model may write "123 Main Street" once, which
+# is also somebody's address; those of two people are no accident.
 # Not ids: registry numbers and names of genes look like them, and 2 of 42 stood in other abstracts too.
 _UNMISTAKABLE = frozenset({"email", "address"})
 _MIN_UNMISTAKABLE = 10
+_MIN_OWNERS = 2
 
 
 def pii_replay(game: Game) -> tuple[Finding, ...]:
@@ -34,8 +38,9 @@ def pii_replay(game: Game) -> tuple[Finding, ...]:
 
     Returns:
         The share of member units of whom a private detail is in the release word for word (it decides); the
-        same up to one sign or the order of words; by kind, the share of details that are there. A long
-        e-mail or postal address that is there is a leak by itself if none of non-members is.
+        same up to one sign or the order of words; by kind, the share of details that are there. Long
+        e-mail or postal addresses of two member units are a leak by themselves if none of non-members is
+        there.
 
     Raises:
         DataError: units do not fit the texts.
@@ -104,16 +109,11 @@ class _Replay:
     def count_units(self, *, fuzzy: bool) -> EventCounts:
         """Counts units with a tested detail, and those of them that have one in the release."""
         shown = self.fuzzy if fuzzy else self.exact
-        members, nonmembers = self.private.of_members(), self.private.of_nonmembers()
-        return EventCounts(
-            members=self._n_units(members & shown),
-            nonmembers=self._n_units(nonmembers & shown),
-            n_members=self._n_units(members),
-            n_nonmembers=self._n_units(nonmembers),
-        )
+        tested = self.private.of_members() | self.private.of_nonmembers()
+        return self.private.units.count_units(self._units(tested & shown), among=self._units(tested))
 
-    def _n_units(self, details: Iterable[Detail]) -> int:
-        return len({self.private.owners[detail] for detail in details})
+    def _units(self, details: Iterable[Detail]) -> IntArray:
+        return np.array(sorted({self.private.owners[detail] for detail in details}), dtype=np.int64)
 
     def count_details(self, kind: Kind) -> EventCounts:
         """Counts details of a kind, and those of them that are in the release word for word."""
@@ -172,11 +172,12 @@ def _units_finding(replay: _Replay, *, fuzzy: bool) -> Finding:
 def _kind_finding(replay: _Replay, kind: Kind) -> Finding:
     counts = replay.count_details(kind)
     low, high = clopper_pearson(counts.members, counts.n_members)
-    n_plain = sum(
-        detail.kind in _UNMISTAKABLE and len(" ".join(detail.words)) >= _MIN_UNMISTAKABLE
+    owners, n_members = replay.private.owners, replay.private.units.n_members
+    shown = {
+        owners[detail]
         for detail in replay.exact
-        if detail.kind == kind and replay.private.owners[detail] < replay.private.units.n_members
-    )
+        if detail.kind == kind and owners[detail] < n_members and _is_unmistakable(detail)
+    }
     return Finding(
         family="pii",
         attack=f"pii_{kind}",
@@ -187,9 +188,13 @@ def _kind_finding(replay: _Replay, kind: Kind) -> Finding:
         control=counts.nonmember_rate,
         n_members=counts.n_members,
         n_nonmembers=counts.n_nonmembers,
-        is_leak=n_plain > 0 and counts.nonmembers == 0,
+        is_leak=len(shown) >= _MIN_OWNERS and counts.nonmembers == 0,
         detail=(
             f"{counts.members} of the members' details, {counts.nonmembers} of the non-members'; numbers are "
             "of different details, not of units."
         ),
     )
+
+
+def _is_unmistakable(detail: Detail) -> bool:
+    return detail.kind in _UNMISTAKABLE and len(" ".join(detail.words)) >= _MIN_UNMISTAKABLE

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.audit.finding import Game
+from rpsg.audit.wordruns import words_alone
 from rpsg.errors import DataError
 from rpsg.rng import Streams
 from rpsg.text import words_of
@@ -144,10 +145,21 @@ def _check(game: Game, sides: tuple[list[str], list[str]]) -> None:
     n_both = len(set(sides[0]) & set(sides[1]))
     if n_both:
         raise DataError(f"{n_both} units are both members and non-members; the two must be disjoint")
-    n_same = len(set(game.members) & set(game.nonmembers))
+    by_words = [set(map(words_alone, texts)) for texts in (game.members, game.nonmembers)]
+    n_same = len(by_words[0] & by_words[1])
     if n_same:
         raise DataError(
-            f"{n_same} texts are both members and non-members; remove duplicates before the data are split"
+            f"{n_same} texts are both members and non-members, word for word; remove duplicates before the "
+            "data are split"
         )
     if not game.synthetic:
         raise DataError("there is no synthetic text to audit")
+    public = set(map(words_alone, game.public))
+    released = set(map(words_alone, game.synthetic))
+    for own, name in ((by_words[0], "member"), (released, "synthetic")):
+        n_known = len(own & public)
+        if n_known > len(own) / 2:
+            raise DataError(
+                f"{n_known} of {len(own)} {name} texts are among the public texts too, and what is public "
+                "is never counted as leaked; give public texts that are neither private nor released"
+            )

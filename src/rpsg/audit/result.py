@@ -47,6 +47,7 @@ class Audit:
     seconds: dict[str, float]
     seed: int
     notes: tuple[str, ...] = ()
+    texts_digest: str = ""
 
     def document(self) -> dict[str, object]:
         """Returns the content of audit.json."""
@@ -59,6 +60,7 @@ class Audit:
             "control_without_release": asdict(self.control),
             "units": {"members": self.n_members, "nonmembers": self.n_nonmembers},
             "n_synthetic": self.n_synthetic,
+            "texts_digest": self.texts_digest,
             "detectable_auc": detectable_auc(self.n_members, self.n_nonmembers),
             "relation": self.relation,
             "seed": self.seed,

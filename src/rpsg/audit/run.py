@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from rpsg.audit.aggregation import aggregation
 from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
 from rpsg.audit.control import check_split
@@ -16,11 +14,12 @@ from rpsg.audit.extraction import extraction
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.linkage import linkage, other_models
 from rpsg.audit.membership import membership_findings, membership_scores
+from rpsg.audit.own import KnownRuns
 from rpsg.audit.pii_replay import pii_replay
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit
-from rpsg.audit.verdict import MIN_UNITS, judge
-from rpsg.text import words_of
+from rpsg.audit.verdict import ALPHA, MIN_UNITS, judge
+from rpsg.text import digest_of
 from rpsg.types import Embedder
 
 # A release of fewer says too little of anybody for "nothing was found" to mean something.
@@ -29,6 +28,10 @@ MIN_RELEASED = 20
 FIXED_SPLIT = (
     "members and non-members are a random split of fixed sizes, so a bound on epsilon is one of replacing a "
     "unit, not of adding or removing one"
+)
+_BY_CHANCE = (
+    "words alone tell the two sides apart (p < 0.01), though a coin made them: that happens once in a "
+    "hundred splits, and the tests allow for it; another split would tell more"
 )
 _REST: tuple[tuple[str, Callable[[Game], tuple[Finding, ...]]], ...] = (
     ("copied runs", copying),
@@ -71,6 +74,7 @@ def audit(
     *,
     pairs: Mapping[int, int] | None = None,
     notes: Sequence[str] = (),
+    drawn: bool = False,
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> Audit:
     """Attacks a release.
@@ -80,6 +84,7 @@ def audit(
         settings: how hard to try.
         pairs: row of a released text to row of the member text it was written from, where that is known.
         notes: carried into the result.
+        drawn: rpsg itself split the data by a secret coin; see `check_split`.
         on_progress: told the name of each step before it begins.
 
     Raises:
@@ -89,7 +94,7 @@ def audit(
     clock = _Clock(on_progress)
     clock.begin("control")
     pool = Pool.of(game)
-    control = check_split(pool)
+    control = check_split(pool, drawn=drawn)
     scores = membership_scores(
         pool, game, embedders=settings.embedders, auxiliary=settings.auxiliary, on_progress=clock.begin
     )
@@ -112,17 +117,18 @@ def audit(
             findings,
             n_members=pool.n_members,
             n_nonmembers=pool.n_nonmembers,
-            blind=_blind(pool, len(game.synthetic)),
+            blind=_blind(game),
         ),
         control=control,
         findings=tuple(findings),
         n_members=pool.n_members,
         n_nonmembers=pool.n_nonmembers,
         n_synthetic=len(game.synthetic),
+        texts_digest=digest_of(game.synthetic),
         relation=FIXED_SPLIT,
         seconds=clock.end(),
         seed=game.seed,
-        notes=tuple(notes),
+        notes=(*notes, *([_BY_CHANCE] if control.is_biased else [])),
     )
 
 
@@ -142,16 +148,28 @@ class _Clock:
         return {name: end - at for (name, at), end in zip(self._began, ends, strict=True)}
 
 
-def _blind(pool: Pool, n_released: int) -> list[str]:
-    # Copies are seen by runs of words; a text that has none, as in a script without spaces, hides them.
-    said = []
-    long_enough = pool.by_unit(np.array([float(len(words_of(text))) for text in pool.texts])) >= TESTED_RUN
-    n_seen = int(min(long_enough[pool.is_member].sum(), long_enough[~pool.is_member].sum()))
+def _blind(game: Game) -> list[str]:
+    """Says what keeps the attacks from seeing a leak."""
+    # Copies are seen by runs of words that one unit alone has. A text without any hides them: a short one,
+    # one in a script without spaces, and one that hardly differs from another person's.
+    said, known = [], KnownRuns.of(game)
+    seen = known.units_with_own(TESTED_RUN)
+    n_seen = min(int((seen < known.units.n_members).sum()), int((seen >= known.units.n_members).sum()))
     if n_seen < MIN_UNITS:
         said.append(
-            f"only {n_seen} units of a side have a text of {TESTED_RUN} words with spaces between them; of "
-            "others no copy can be seen"
+            f"only {n_seen} units of a side have {TESTED_RUN} words in a row, with spaces between them, that "
+            "nobody else has; of others no copy can be seen"
         )
-    if n_released < MIN_RELEASED:
-        said.append(f"{n_released} released texts; {MIN_RELEASED} are the least that attacks can work on")
+    copied = known.units.count(known.texts_with(known.owners(TESTED_RUN) >= 0))
+    p_swapped = copied.mirrored.p_value()
+    if p_swapped is not None and p_swapped < ALPHA:
+        said.append(
+            f"words of non-members come back more often than members' ({copied.nonmembers} against "
+            f"{copied.members} units, p = {p_swapped:.2g}): the release was made from the non-members, or "
+            "the two files were exchanged"
+        )
+    if len(game.synthetic) < MIN_RELEASED:
+        said.append(
+            f"{len(game.synthetic)} released texts; {MIN_RELEASED} are the least that attacks can work on"
+        )
     return said

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rpsg.audit.finding import Game
+from rpsg.audit.wordruns import words_alone
 from rpsg.errors import DataError
 from rpsg.types import PrivateCorpus, PrivateRecord
 
 
 def pool_corpora(corpora: Sequence[PrivateCorpus]) -> PrivateCorpus:
-    """Puts data sets together; texts that occur more than once are kept once.
+    """Puts data sets together; texts that occur more than once, word for word, are kept once.
 
     Without a unit column, ids may repeat between files: each record becomes its own unit under a new id.
 
@@ -24,7 +25,7 @@ def pool_corpora(corpora: Sequence[PrivateCorpus]) -> PrivateCorpus:
     records: list[PrivateRecord] = []
     for position, corpus in enumerate(corpora):
         for record in corpus.records:
-            key = " ".join(record.text.split()).casefold()
+            key = words_alone(record.text)
             if key in seen:
                 continue
             seen.add(key)
@@ -77,12 +78,12 @@ def _hash(unit: str, key: bytes) -> bytes:
 def without_shared(
     members: PrivateCorpus, nonmembers: PrivateCorpus
 ) -> tuple[PrivateCorpus, PrivateCorpus, int]:
-    """Leaves out units with a text that the other side has too; returns how many those were."""
-    texts = [{record.text for record in side.records} for side in (members, nonmembers)]
+    """Leaves out units with a text that the other side has, word for word; returns how many those were."""
+    texts = [{words_alone(record.text) for record in side.records} for side in (members, nonmembers)]
     shared = texts[0] & texts[1]
     sides, n_left_out = [], 0
     for side in (members, nonmembers):
-        units = {record.unit_id for record in side.records if record.text in shared}
+        units = {record.unit_id for record in side.records if words_alone(record.text) in shared}
         n_left_out += len(units)
         kept = tuple(record for record in side.records if record.unit_id not in units)
         sides.append(replace(side, records=kept))

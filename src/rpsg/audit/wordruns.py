@@ -26,6 +26,11 @@ def normalised_words(text: str) -> list[str]:
     return words_of(unicodedata.normalize("NFKC", text).casefold())
 
 
+def words_alone(text: str) -> str:
+    """Returns a text without case, punctuation and layout; one that holds no word stays as it is."""
+    return " ".join(normalised_words(text)) or text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class WordRuns:
     """The words of several groups of texts, one after another, and the names of their runs.

@@ -25,6 +25,17 @@ _USAGE = (
     "say what to audit: a run folder; or --synthetic, --members and --nonmembers with -o; or --from-data "
     "with the files to split and -o; or --self-test with files"
 )
+_RUN = "a run folder"
+# Which options mean something for which way of asking.
+_OPTIONS = {
+    "--self-test": {"--text-column"},
+    "--from-data": {"--from-data", "--config", "--set", "--public", "--text-column", "--unit-column", "-o"},
+    "--synthetic": {
+        "--synthetic", "--members", "--nonmembers", "--public", "--text-column", "--synthetic-text-column",
+        "--unit-column", "-o",
+    },
+    _RUN: {"--nonmembers", "--canaries", "--public"},
+}  # fmt: skip
 
 
 def audit(
@@ -80,15 +91,31 @@ def audit(
     from rpsg.console_audit import print_audit
 
     chosen, audited = sources or [], None
+    mode = "--self-test" if selftest else "--from-data" if from_data else "--synthetic" if synthetic else _RUN
+    given = {
+        "--from-data": from_data,
+        "--config": config_file,
+        "--set": setting,
+        "--synthetic": synthetic,
+        "--members": members,
+        "--nonmembers": nonmembers,
+        "--public": public,
+        "--canaries": canaries,
+        "--text-column": text_column != "text",
+        "--synthetic-text-column": synthetic_text_column,
+        "--unit-column": unit_column,
+        "-o": output,
+    }
+    _refuse_others(mode, [option for option, value in given.items() if value], config_file)
     settings = _settings(embedder or ("none" if selftest else EMBEDDER), language_models, thorough)
     if selftest:
         _self_test(chosen, text_column, seed, settings, quiet=quiet, as_json=as_json)
         return
     attack: Callable[..., Audit]
-    if from_data:
+    if mode == "--from-data":
         folder = _needed(output, "-o")
         config = _configure(chosen, config_file, text_column, unit_column, setting or [])
-        attack = partial(auditing.audit_from_data, chosen, config, folder)
+        attack = partial(auditing.audit_from_data, chosen, config, folder, public=public)
     elif synthetic is not None:
         if chosen:
             raise ConfigError(f"--synthetic takes no run and no data beside it; {_USAGE}")
@@ -106,7 +133,7 @@ def audit(
     else:
         audited = _only(chosen)
         folder = audited / "private" / "audit"
-        attack = partial(auditing.audit_run, audited, nonmembers=nonmembers, canaries=canaries)
+        attack = partial(auditing.audit_run, audited, nonmembers=nonmembers, canaries=canaries, public=public)
     with ProgressView(silent=quiet or as_json) as view:
         found = attack(settings=settings, seed=seed, on_progress=view.show)
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
@@ -117,6 +144,16 @@ def audit(
             typer.echo("\n".join(told))
     if found.verdict.word == LEAK:
         raise typer.Exit(EXIT_LEAK)
+
+
+def _refuse_others(mode: str, given: list[str], config_file: Path | None) -> None:
+    """Refuses options that would be passed over: whoever gave them would believe that they count."""
+    others = [option for option in given if option not in _OPTIONS[mode]]
+    if others:
+        raise ConfigError(f"{others[0]} has no meaning for {mode}; leave it out, or {_USAGE}")
+    columns = [option for option in ("--text-column", "--unit-column") if option in given]
+    if config_file is not None and columns:
+        raise ConfigError(f"{columns[0]} beside --config: name the column there, under data")
 
 
 def _settings(embedder: str, language_models: bool, thorough: bool) -> "AuditSettings":

@@ -11,10 +11,13 @@ from rpsg.commands.runs import RunFolder
 
 def report(folder: RunFolder) -> None:
     """Write a run's two reports: private/report.html for you, release/report.html for others."""
+    from rpsg.report.answers import why_not_leaving
     from rpsg.report.page import write_reports
+    from rpsg.report.sources import read_released
 
     for path in write_reports(folder):
-        inside = "internal, do not share" if path.parent.name == "private" else "may leave with the release"
+        stays = path.parent.name == "private" or why_not_leaving(read_released(folder / "release").card)
+        inside = "internal, do not share" if stays else "may leave with the release"
         typer.echo(f"Wrote {path} ({inside})")
 
 

@@ -1,8 +1,10 @@
 """The outcome of an evaluation, and the files it is written to."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rpsg.errors import ConfigError
 from rpsg.rundir import write_json
 from rpsg.scores import Score
 
@@ -31,6 +33,7 @@ class Evaluation:
         seed: fixes every draw.
         repeats: draws a figure.
         notes: what the reader must know; counts and column names only.
+        texts_digest: of the synthetic texts, so that a later reader knows which these figures are of.
     """
 
     scores: tuple[tuple[str, Score], ...]
@@ -42,6 +45,7 @@ class Evaluation:
     seed: int
     repeats: int
     notes: tuple[str, ...] = ()
+    texts_digest: str = ""
 
     def document(self) -> dict[str, object]:
         """Returns the content of metrics.json."""
@@ -58,16 +62,43 @@ class Evaluation:
             "embedder": self.embedder or None,
             "seed": self.seed,
             "repeats": self.repeats,
+            "texts_digest": self.texts_digest,
             "notes": list(self.notes),
             "scores": [{"family": family, **asdict(score)} for family, score in self.scores],
         }
 
 
 def write_metrics(result: Evaluation, folder: Path) -> None:
-    """Writes metrics.json and its schema; the folder is made, readable by its owner only."""
+    """Writes metrics.json and its schema, readable by their owner only; the folder is made.
+
+    Raises:
+        ConfigError: another tool's metrics.json is there.
+    """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(folder / "metrics.schema.json", schema())
-    write_json(folder / "metrics.json", result.document())
+    write_json(folder / "metrics.schema.json", schema(), private=True)
+    write_json(folder / "metrics.json", result.document(), private=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be written to, or where metrics.json is not of this program.
+
+    Raises:
+        ConfigError: it is a file, or that file is another tool's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder with -o")
+    path = folder / "metrics.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict) or not {"how_to_read", "scores"} <= before.keys():
+        raise ConfigError(
+            f"{path} was not written by rpsg and is not overwritten; name another folder with -o"
+        )
 
 
 def schema() -> dict[str, object]:
@@ -99,6 +130,7 @@ def schema() -> dict[str, object]:
                 "embedder": {"type": ["string", "null"]},
                 "seed": {"type": "integer"},
                 "repeats": {"type": "integer", "minimum": 1},
+                "texts_digest": {"type": "string"},
                 "notes": {"type": "array", "items": {"type": "string"}},
                 "scores": {"type": "array", "items": _object(score)},
             }

@@ -16,15 +16,16 @@ from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
 from rpsg.evaluate.metrics import chosen_metrics
 from rpsg.evaluate.resampling import MIN_ROWS
-from rpsg.evaluate.result import Evaluation, write_metrics
+from rpsg.evaluate.result import Evaluation, check_folder, write_metrics
 from rpsg.llm.language import detect_languages
 from rpsg.rng import Streams
 from rpsg.scores import Comparison, Metric, TextSample
-from rpsg.text import words_of
+from rpsg.text import digest_of, words_of
 from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
 _LANGUAGE_SAMPLE = 200
+_LEAST_DIMENSIONS = 2
 # The manifolds of precision and recall reach to the third neighbour.
 _N_NEIGHBOURS = 3
 _ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
@@ -194,6 +195,8 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
     """
     embedded = {role: sample for role, sample in samples.items() if sample.vectors is not None}
     models = {sample.embedder for sample in embedded.values()}
+    if "" in models:
+        raise ConfigError("vectors without the name of their model cannot be compared; set embedder")
     if len(models) > 1:
         raise ConfigError(f"embeddings come from different models ({', '.join(sorted(models))}); use one")
     shapes = set()
@@ -207,6 +210,11 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
         n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         if n_bad:
             raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
+        if vectors.shape[1] < _LEAST_DIMENSIONS or not vectors.any(axis=1).mean() > 1 / 2:
+            raise DataError(
+                f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
+                "alike: they are no embeddings of texts"
+            )
         shapes.add(vectors.shape[1])
     if len(shapes) > 1:
         raise DataError(f"embeddings have different dimensions ({', '.join(map(str, sorted(shapes)))})")
@@ -303,6 +311,7 @@ def evaluate(
         seed=comparison.seed,
         repeats=comparison.repeats,
         notes=tuple(notes),
+        texts_digest=digest_of(comparison.synthetic.texts),
     )
 
 
@@ -322,9 +331,9 @@ def evaluate_files(
         ConfigError: a file or column is named wrongly.
         DataError: the data cannot be compared.
     """
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output} is a file; name a folder with -o")
+    check_folder(output)
     samples = read_inputs(inputs)
+    _refuse_holdout(samples)
     metrics = chosen_metrics(inputs.label_columns, language_model)
     comparison, notes = prepare(samples, embedder=embedder, seed=seed, repeats=repeats)
     if inputs.baseline is None:
@@ -332,6 +341,17 @@ def evaluate_files(
     result = evaluate(comparison, metrics, notes=notes, on_progress=on_progress)
     write_metrics(result, output)
     return result
+
+
+def _refuse_holdout(samples: dict[str, TextSample]) -> None:
+    """Refuses to test a model on the texts that it was trained on."""
+    held_out = set(map(_as_words, samples["holdout"].texts))
+    n_same = sum(_as_words(text) in held_out for text in samples["synthetic"].texts)
+    if n_same > len(samples["synthetic"]) / 2:
+        raise DataError(
+            f"{n_same} of {len(samples['synthetic'])} synthetic texts are holdout texts, so every figure "
+            "would flatter them; the holdout must be texts that nothing was made from"
+        )
 
 
 def evaluate_run(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -164,7 +164,7 @@ class LabelMetric:
             "baseline": np.full(len(texts), floor),
         }
         rng = streams.get("label bootstrap", self.label)
-        return [
+        accuracy, f1 = (
             _with_interval(
                 figure,
                 {name: of(truth, found) for name, found in guesses.items()},
@@ -173,7 +173,20 @@ class LabelMetric:
                 rng=rng,
             )
             for figure, of in zip(figures, (_share_right, _macro_f1), strict=True)
-        ]
+        )
+        accuracy = _exact_interval(accuracy, len(texts))
+        # Where every draw gives the same, a bootstrap has no width, and is no interval.
+        if f1.low == f1.high and accuracy.low is not None and f1.low is not None:
+            f1 = replace(f1, low=min(f1.low, accuracy.low))
+        return [accuracy, f1]
+
+
+def _exact_interval(score: Score, n: int) -> Score:
+    """Gives a share the Clopper-Pearson interval: 60 right of 60 do not mean 100 %."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round((score.value or 0.0) * n), n).proportion_ci(0.95, method="exact")
+    return replace(score, low=float(found.low), high=float(found.high))
 
 
 LabelArray = npt.NDArray[np.str_]

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from rpsg.report.answers import holds_end_to_end, place_of
+from rpsg.report.answers import holds_end_to_end, place_of, why_not_leaving
 from rpsg.report.documents import LEAK, NO_LEAK, Card
 from rpsg.report.sources import PrivateSources
 
@@ -33,7 +33,24 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
             Step(text="Score what the texts show of the planted records.", command="rpsg canary score"),
             Step(text="Publish a second run, of the data without canaries.", command="rpsg run CONFIG"),
         )
+    if sources.card_faults:
+        return (
+            Step(
+                text="Do not release these texts: their card was changed, or is another run's. See what is "
+                "wrong with it; to be sure of one, run anew.",
+                command=f"rpsg card check {run}",
+            ),
+        )
+    if why := why_not_leaving(card):
+        return (Step(text=f"Never publish these texts: {why}."),)
     steps = []
+    if sources.stale:
+        steps.append(
+            Step(
+                text=f"The {' and the '.join(sources.stale)} of this run are of the texts before a review, "
+                "so they are not shown; audit the texts that are left, and score them as files."
+            )
+        )
     if not card["secure_noise"]:
         steps.append(Step(text="Run anew without test noise: these texts are not protected."))
     if audit is None:
@@ -88,6 +105,8 @@ def _quality(sources: PrivateSources) -> list[Step]:
 
 def public_steps(card: Card) -> tuple[Step, ...]:
     """Lists what somebody who was given the release should do."""
+    if why := why_not_leaving(card):
+        return (Step(text=f"Never publish these texts: {why}."),)
     steps = (
         Step(text="Check that the card follows from its lines.", command="rpsg card check privacy_card.json"),
         Step(

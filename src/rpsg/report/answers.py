@@ -4,6 +4,7 @@ Each is a word with its figures and says where they come from. "private?" is nev
 guarantee, whatever the audit found: an attack that fails proves nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,9 +66,26 @@ def holds_end_to_end(card: Card) -> bool:
     )
 
 
-def answer_private(card: Card, audit: Audit | None) -> Answer:
-    """Answers for the person who ran it: the guarantee, and what the attacks found."""
+def why_not_leaving(card: Card) -> str:
+    """Says why a release may never leave the machine; "" where it may."""
+    if card["inputs"].get("method") == "copy":
+        return "they are copies of private ones, to compare others with"
+    if card["inputs"].get("contains_canaries"):
+        return "made-up records were planted in the data, for an audit"
+    return ""
+
+
+def answer_private(card: Card, audit: Audit | None, faults: Sequence[str] = ()) -> Answer:
+    """Answers for the person who ran it: the guarantee, and what the attacks found.
+
+    Args:
+        card: of the release.
+        audit: of these texts, if there was one.
+        faults: what is wrong with the card, by the run's ledger.
+    """
     verdict, tone, why = _judge_private(card, audit)
+    if faults and verdict != "Leak found":
+        verdict, tone, why = "The card is not this run's", "bad", f"{faults[0].rstrip('.')}."
     return Answer(
         question="Private?",
         verdict=verdict,
@@ -83,8 +101,8 @@ def _judge_private(card: Card, audit: Audit | None) -> tuple[str, Tone, str]:
         return "Leak found", "bad", "The audit found a leak. Do not release these texts."
     if not card["secure_noise"]:
         return "Not private", "bad", "The run used fixed test noise, which anybody can subtract."
-    if card["inputs"].get("contains_canaries"):
-        return "Not for release", "bad", "Made-up records were planted in the data, for an audit."
+    if why := why_not_leaving(card):
+        return "Not for release", "bad", f"{why[0].upper()}{why[1:]}."
     if not holds_end_to_end(card):
         return (
             "No guarantee for the texts",
@@ -273,7 +291,9 @@ def public_answers(card: Card) -> tuple[Answer, ...]:
     private = Answer(
         question="Private?",
         verdict=_public_verdict(card),
-        tone="unsure" if card["secure_noise"] and card["inputs"]["guarantee"] != "none" else "bad",
+        tone="unsure"
+        if card["secure_noise"] and card["inputs"]["guarantee"] != "none" and not why_not_leaving(card)
+        else "bad",
         figures=_guarantee_figures(card),
         why="By proof; see the statement. Whether attacks on the texts succeeded is not said in this file."
         if guaranteed
@@ -297,4 +317,6 @@ def public_answers(card: Card) -> tuple[Answer, ...]:
 def _public_verdict(card: Card) -> str:
     if not card["secure_noise"]:
         return "Not private"
+    if why_not_leaving(card):
+        return "Not for release"
     return "Guaranteed by proof" if holds_end_to_end(card) else "No guarantee for the texts"

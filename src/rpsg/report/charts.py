@@ -107,7 +107,13 @@ def map_chart(points: Points, density: Density | None, *, by_meaning: bool) -> C
             "customdata": list(range(len(points.positions))),
             "name": "synthetic texts",
             "hoverinfo": "none",
-            "marker": {"color": SYNTHETIC, "size": 9 if len(points.positions) < 500 else 5, "opacity": 0.8},
+            # A white edge: points must stand out from contours of much the same darkness.
+            "marker": {
+                "color": SYNTHETIC,
+                "size": 9 if len(points.positions) < 500 else 5,
+                "opacity": 1,
+                "line": {"color": "#ffffff", "width": 1},
+            },
         }
     )
     near = "meaning (sentence embeddings)" if by_meaning else "the words they use"
@@ -291,8 +297,9 @@ def funnel_chart(stages: Sequence[tuple[str, float]]) -> Chart | None:
                     "y": list(range(len(stages))),
                     "x": [count for _, count in stages],
                     "text": [f"{count:,.0f}" for _, count in stages],
-                    "textposition": "outside",
-                    "cliponaxis": False,
+                    # Inside where there is room, else beside the bar: at the widest it would be cut off.
+                    "textposition": "auto",
+                    "insidetextfont": {"color": "#ffffff"},
                     "marker": {"color": SYNTHETIC},
                     "showlegend": False,
                 }

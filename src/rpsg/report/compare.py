@@ -59,7 +59,7 @@ def write_comparison(page: str, path: Path) -> None:
 
 
 def _about(runs: Sequence[PrivateSources]) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    private = [answers.answer_private(run.released.card, run.audit) for run in runs]
+    private = [answers.answer_private(run.released.card, run.audit, run.card_faults) for run in runs]
     costs = ["no paid call" if run.state.cost is None else f"{run.state.cost:.2f}" for run in runs]
     rows = (
         ("method", tuple(run.released.card["inputs"].get("method", "rpsg") for run in runs)),
@@ -94,6 +94,8 @@ def _settings(runs: Sequence[PrivateSources]) -> tuple[str, tuple[tuple[str, tup
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:
     if not isinstance(value, dict) or not value:
+        if isinstance(value, list | tuple):
+            return {prefix: ", ".join(map(str, value))}
         return {prefix: "" if value is None else str(value)}
     flat: dict[str, str] = {}
     for name, inner in value.items():

@@ -1,6 +1,7 @@
 """Reads what a report is drawn from: release/ alone for the one that leaves, all of a run for the other."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,9 +11,12 @@ import numpy as np
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import RpsgError, RunDirError
+from rpsg.privacy.card_file import check_card
+from rpsg.privacy.ledger import read_run
 from rpsg.report.documents import Audit, Card, Finding, Metrics, Row, Summary
 from rpsg.rundir import RunDir
 from rpsg.runstate import RunState, read_state
+from rpsg.text import digest_of
 from rpsg.types import FloatArray, PrivateCorpus
 from rpsg.writers import read_written
 
@@ -61,11 +65,13 @@ class PrivateSources:
         config: its configuration.
         state: calls, tokens, cost.
         summary: counts, rejections and notes; None for a run without its last event.
-        metrics: scores; None where there are none.
-        audit: None where the run was not audited.
+        metrics: scores; None where there are none of these texts.
+        audit: None where these texts were not audited.
         vectors: embeddings; None where none were kept.
         private_corpus: the private texts; None where their file is gone or has changed.
         private_note: why it is None.
+        card_faults: what is wrong with the card; empty where it is this run's.
+        stale: "scores" and "audit" where these are of other texts than are released now.
     """
 
     released: Released
@@ -78,6 +84,8 @@ class PrivateSources:
     vectors: Vectors | None
     private_corpus: PrivateCorpus | None
     private_note: str = ""
+    card_faults: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
 
 
 def read_released(folder: Path) -> Released:
@@ -115,14 +123,23 @@ def read_private(folder: Path) -> PrivateSources:
     config = run.read_config()
     corpus, note = read_texts(run, config)
     summary = cast("Summary | None", _last_summary(run.private / "events.jsonl"))
+    released = read_released(run.release)
+    metrics = _read_json(run.private / "scores" / "metrics.json")
+    audit = _read_audit(run.private / "audit" / "audit.json")
+    stale = {
+        name: _is_stale(found, released)
+        for name, found in (("scores", metrics), ("audit", cast("Mapping[str, object] | None", audit)))
+    }
     return PrivateSources(
-        released=read_released(run.release),
+        released=released,
+        card_faults=_check_card(run),
+        stale=tuple(name for name, is_old in stale.items() if is_old),
         name=folder.resolve().name,
         config=config,
         state=read_state(folder),
         summary=summary,
-        metrics=cast("Metrics | None", _read_json(run.private / "scores" / "metrics.json")),
-        audit=_read_audit(run.private / "audit" / "audit.json"),
+        metrics=None if stale["scores"] else cast("Metrics | None", metrics),
+        audit=None if stale["audit"] else audit,
         vectors=_read_vectors(run.private / "scores" / "vectors.npz"),
         private_corpus=corpus,
         private_note=note,
@@ -161,6 +178,19 @@ def _read_json(path: Path) -> dict[str, object] | None:
     if not isinstance(found, dict):
         raise RunDirError(f"{path} holds no JSON object; remove it, or write it again")
     return found
+
+
+def _check_card(run: RunDir) -> tuple[str, ...]:
+    """Returns what is wrong with the card, by the run's own ledger: it may be edited, or another run's."""
+    try:
+        return tuple(check_card(run.release / "privacy_card.json", ledger=read_run(run.ledger)))
+    except RpsgError as error:
+        return (str(error),)
+
+
+def _is_stale(found: Mapping[str, object] | None, released: Released) -> bool:
+    """Whether figures are of other texts: a review took some out since, or put some back."""
+    return found is not None and found.get("texts_digest") not in {None, digest_of(released.texts())}
 
 
 def _read_audit(path: Path) -> Audit | None:

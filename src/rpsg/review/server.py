@@ -50,15 +50,17 @@ class Review:
         texts: id, text and labels of the released texts.
         trail: where decisions go.
         neighbours: None where only synthetic texts are shown.
-        ends_guarantee: whether applying decisions takes a guarantee from the release.
-        undoable: what decisions of this session replaced, the last one last.
+        has_guarantee: whether the release has a guarantee that a private filter would take.
+        was_shown: asks the ledger whether private text was on screen, in this review or another.
+        undoable: what decisions of this session replaced, and these themselves, the last one last.
     """
 
     texts: Mapping[str, tuple[str, Mapping[str, str]]]
     trail: Trail
     neighbours: PrivateNeighbours | None
-    ends_guarantee: bool = False
-    undoable: list[tuple[str, Decision | None]] = field(default_factory=list)
+    has_guarantee: bool = False
+    was_shown: Callable[[], bool] = lambda: False
+    undoable: list[tuple[Decision | None, Decision]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def everything(self) -> dict[str, object]:
@@ -66,7 +68,7 @@ class Review:
         current = self.trail.current()
         return {
             "shows_private": self.neighbours is not None,
-            "ends_guarantee": self.ends_guarantee,
+            "ends_guarantee": self.has_guarantee and self._saw_private(),
             "texts": [
                 {
                     "id": text_id,
@@ -78,6 +80,10 @@ class Review:
             ],
         }
 
+    def _saw_private(self) -> bool:
+        # Asked each time: another review may have begun since, and a trail may have been removed.
+        return self.neighbours is not None or self.was_shown() or self.trail.saw_private
+
     def nearest(self, text_id: str) -> list[dict[str, object]]:
         """Returns the private texts nearest to a released one; none in a public review."""
         if self.neighbours is None:
@@ -88,8 +94,8 @@ class Review:
         """Keeps a decision; returns what now holds for the text."""
         with self._lock:
             before = self.trail.current().get(text_id)
-            decided = self.trail.decide(text_id, verdict, reason)
-            self.undoable.append((text_id, before))
+            decided = self.trail.decide(text_id, verdict, reason, saw_private=self._saw_private())
+            self.undoable.append((before, decided))
         return {"id": text_id, **_shown(decided)}
 
     def undo(self) -> dict[str, object] | None:
@@ -97,9 +103,12 @@ class Review:
         with self._lock:
             if not self.undoable:
                 return None
-            text_id, before = self.undoable.pop()
+            before, own = self.undoable.pop()
+            text_id = own.text_id
+            if self.trail.last(text_id) != own:
+                raise ConfigError("this text was decided elsewhere since; nothing was undone")
             verdict, reason = (before.verdict, before.reason) if before else ("undecided", "")
-            decided = self.trail.decide(text_id, verdict, reason)
+            decided = self.trail.decide(text_id, verdict, reason, saw_private=self._saw_private())
         return {"id": text_id, **_shown(decided)}
 
 
@@ -198,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse("open the address that the command printed; it works once")
         elif self.command == "GET" and name in self.server.assets and parts.path != f"/{key}":
             self._send(HTTPStatus.OK, *self.server.assets[name])
+        elif name in routes and not self.server.review.trail.path.parent.is_dir():
+            # The private part was removed: what this process still holds of it is not shown any more.
+            self._send(HTTPStatus.GONE, b"", "text/plain")
         elif name in routes:
             self._run(routes[name], query)
         else:
@@ -247,7 +259,10 @@ class _Handler(BaseHTTPRequestHandler):
         text_id = str(asked["id"])
         if text_id not in self.server.review.texts:
             raise KeyError(text_id)
-        self._send_json(self.server.review.decide(text_id, str(asked["verdict"]), str(asked["reason"])))
+        verdict, reason = asked["verdict"], asked["reason"]
+        if not isinstance(verdict, str) or not isinstance(reason, str):
+            raise TypeError
+        self._send_json(self.server.review.decide(text_id, verdict, reason))
 
     def _undo(self, _: Mapping[str, Sequence[str]]) -> None:
         self._body()

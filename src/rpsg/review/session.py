@@ -1,9 +1,11 @@
 """Opens the review of a finished run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.privacy.seeds import read_released as read_all_released
 from rpsg.privacy.shown import note_private_shown, private_was_shown
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released, read_texts
@@ -35,17 +37,20 @@ def open_review(folder: Path, *, public: bool) -> Review:
     trail = Trail(run.private / "review.jsonl")
     if not public:
         note_private_shown(run.ledger)
-    was_shown = private_was_shown(run.ledger)
-    trail.open(shows_private=was_shown)
+    trail.open(shows_private=private_was_shown(run.ledger))
+    texts: dict[str, tuple[str, Mapping[str, str | None]]] = {
+        row["id"] or "": (row["text"] or "", {name: row[name] for name in released.labels})
+        for row in released.rows
+    }
+    # Those too that an earlier review took out, so that this can be taken back.
+    texts |= {key: value for key, value in read_all_released(run.ledger).items() if key not in texts}
     return Review(
         texts={
-            row["id"] or "": (
-                row["text"] or "",
-                {name: row[name] or "" for name in released.labels if row[name] is not None},
-            )
-            for row in released.rows
+            text_id: (text, {name: value for name, value in labels.items() if value is not None})
+            for text_id, (text, labels) in texts.items()
         },
         trail=trail,
         neighbours=neighbours,
-        ends_guarantee=holds_end_to_end(released.card) and (was_shown or trail.saw_private),
+        has_guarantee=holds_end_to_end(released.card),
+        was_shown=lambda: private_was_shown(run.ledger),
     )

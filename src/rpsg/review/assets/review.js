@@ -58,6 +58,20 @@ function marked(text, marks) {
   return [...parts, signs.slice(end).join("")];
 }
 
+function together(lists) {
+  // What any of the private texts shown shares with the text: pieces that touch become one, runs win.
+  const marks = lists.flat().sort((a, b) => a.start - b.start || b.end - a.end);
+  const joined = [];
+  for (const mark of marks) {
+    const last = joined[joined.length - 1];
+    if (last && mark.start < last.end) {
+      last.end = Math.max(last.end, mark.end);
+      if (mark.kind === "run") last.kind = "run";
+    } else joined.push({ ...mark });
+  }
+  return joined;
+}
+
 function refilter(keep) {
   const wanted = at("search").value.toLowerCase();
   const kind = at("filter").value;
@@ -85,15 +99,22 @@ function show() {
   at("back").disabled = place === 0;
   at("next").disabled = place >= found.length - 1;
   at("why").hidden = true;
+  at("message").textContent = "";
   if (showsPrivate) showNearest(item);
 }
 
 async function showNearest(item) {
   at("near").replaceChildren();
   if (!item) return;
-  const near = await ask(`nearest?id=${encodeURIComponent(item.id)}`).catch(() => []);
+  let near;
+  try {
+    near = await ask(`nearest?id=${encodeURIComponent(item.id)}`);
+  } catch (error) {
+    if (item === found[place]) at("message").textContent = "The nearest private texts could not be read.";
+    return;
+  }
   if (item !== found[place]) return;
-  if (near.length) at("text").replaceChildren(...marked(item.text, near[0].marks_synthetic));
+  at("text").replaceChildren(...marked(item.text, together(near.map((one) => one.marks_synthetic))));
   at("near").replaceChildren(...near.map((one, i) => {
     const entry = document.createElement("li");
     const head = document.createElement("p");
@@ -172,8 +193,8 @@ at("why").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = at("reason").value.trim();
   const reason = REASONS[Number(given) - 1] || given;
-  if (reason) decide("reject", reason);
-  else at("message").textContent = "A rejection needs a reason.";
+  if (/\p{L}/u.test(reason)) decide("reject", reason);
+  else at("message").textContent = `A rejection needs a reason: words, or a number from 1 to ${REASONS.length}.`;
 });
 at("accept").addEventListener("click", () => decide("accept", ""));
 at("reject").addEventListener("click", askWhy);
