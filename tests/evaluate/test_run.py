@@ -229,7 +229,7 @@ def test_vectors_that_are_no_embeddings(vectors: FloatArray, embedder: str, mess
 def test_what_is_written_is_private_and_never_over_another_tools_file(
     tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    holdout = write(tmp_path / "h.jsonl", rows_of(TRAIN)[200:260])
+    holdout = write(tmp_path / "h.jsonl", rows_of(TEST)[:60])
     arguments = (
         "evaluate", "--real", real, "--holdout", holdout,
         "--synthetic", synthetic, "--embedder", "none", "--language-model", "none", "-o", tmp_path / "out",
