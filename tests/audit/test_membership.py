@@ -145,7 +145,9 @@ def test_files_that_were_exchanged_are_noticed() -> None:
 
 def test_what_is_private_or_released_is_no_public_text() -> None:
     one = game()
-    for public, name in ((one.members, "member"), (one.synthetic, "synthetic")):
+    for public, name in (
+        (one.members, "member"), (one.nonmembers, "non-member"), (one.synthetic, "synthetic")
+    ):  # fmt: skip
         with pytest.raises(DataError, match=f"150 of 150 {name} texts are among the public texts"):
             Pool.of(replace(one, public=public))
     assert Pool.of(replace(one, public=one.synthetic[:10])).n_units == 300

@@ -305,6 +305,13 @@ def test_an_odd_audit_is_refused_by_name(run_folder: Path, content: str) -> None
         write_reports(run_folder)
 
 
+def test_a_release_of_no_text_is_reported(run_folder: Path) -> None:
+    (run_folder / "release/synthetic.jsonl").write_text("")
+    write_reports(run_folder)
+    page = unescape((run_folder / "private/report.html").read_text())
+    assert "scores" in read_private(run_folder).stale and "Map of the texts" not in page
+
+
 def test_runs_side_by_side(
     finished: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +338,14 @@ def test_charts_are_what_plotly_draws(finished: Path) -> None:
     assert {"map", "lengths", "label-0", "funnel", "rejections"} <= set(data["charts"])
     for spec in data["charts"].values():
         Figure(spec, skip_invalid=False)
+
+
+def test_the_last_bar_of_lengths_is_whole() -> None:
+    texts = ["word " * n for n in (5, 5, 20)]
+    (trace,) = cast("list[dict[str, Any]]", length_chart(texts, None).spec["data"])
+    # A step from each edge to the next: the last one has a width too.
+    assert trace["line"]["shape"] == "hv" and len(trace["x"]) == len(trace["y"]) == 25
+    assert trace["x"][-1] > trace["x"][-2] and trace["y"][-2:] == [0.3333, 0.3333]
 
 
 def test_labels_that_look_alike_keep_their_bars() -> None:

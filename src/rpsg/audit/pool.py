@@ -156,7 +156,7 @@ def _check(game: Game, sides: tuple[list[str], list[str]]) -> None:
         raise DataError("there is no synthetic text to audit")
     public = set(map(words_alone, game.public))
     released = set(map(words_alone, game.synthetic))
-    for own, name in ((by_words[0], "member"), (released, "synthetic")):
+    for own, name in ((by_words[0], "member"), (by_words[1], "non-member"), (released, "synthetic")):
         n_known = len(own & public)
         if n_known > len(own) / 2:
             raise DataError(

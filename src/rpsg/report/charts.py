@@ -163,10 +163,11 @@ def length_chart(synthetic: Sequence[str], real: Sequence[str] | None) -> Chart:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "line": {"shape": "hvh", "color": SYNTHETIC if name == "synthetic" else REAL, "width": 2},
+                "line": {"shape": "hv", "color": SYNTHETIC if name == "synthetic" else REAL, "width": 2},
                 "fill": "tozeroy",
-                "x": _rounded((edges[:-1] + edges[1:]) / 2),
-                "y": _rounded(counts / max(1, len(sizes))),
+                # A step from each edge to the next; the last one ends where its bar does.
+                "x": _rounded(edges),
+                "y": _rounded(np.append(counts, counts[-1]) / max(1, len(sizes))),
                 "name": f"{name} texts",
             }
         )
@@ -297,16 +298,15 @@ def funnel_chart(stages: Sequence[tuple[str, float]]) -> Chart | None:
                     "y": list(range(len(stages))),
                     "x": [count for _, count in stages],
                     "text": [f"{count:,.0f}" for _, count in stages],
-                    # Inside where there is room, else beside the bar: at the widest it would be cut off.
-                    "textposition": "auto",
-                    "insidetextfont": {"color": "#ffffff"},
+                    "textposition": "outside",
                     "marker": {"color": SYNTHETIC},
                     "showlegend": False,
                 }
             ],
             "layout": _layout(
                 height=90 + 36 * len(stages),
-                xaxis=_axis("items"),
+                # Room for the number beside the longest bar, also on a phone.
+                xaxis=_axis("items", range=[0, 1.25 * max(1.0, *(count for _, count in stages))]),
                 yaxis=_names_axis([label(name) for name, _ in stages]),
             ),
         },
