@@ -89,7 +89,7 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
         raise ModelUnavailable(f"the hub refused ({status}); check the token and the name {repo}") from None
     except (HTTPError, OSError) as error:
         raise ModelUnavailable(
-            f"the hub does not answer ({type(error).__name__}); a release is one commit, so {repo} has all of "
-            "it or nothing new: look there, then push again"
+            f"the hub does not answer ({type(error).__name__}); a release is one commit, so {repo} has all "
+            "of it or nothing new: look there, then push again"
         ) from None
     return str(address)
