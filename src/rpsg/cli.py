@@ -233,7 +233,7 @@ def evaluate(
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
     synthetic_text_column: Annotated[
-        str | None, typer.Option(help="Its name in the synthetic file, where it differs.")
+        str | None, typer.Option(help="Its name in the synthetic and baseline files, where it differs.")
     ] = None,
     label_column: Annotated[list[str] | None, typer.Option(help="Label to predict; may repeat.")] = None,
     embedder: Annotated[str, typer.Option(help="Sentence embedder, or none.")] = "all-minilm-l6-v2",
