@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 def stop_at(stage: str) -> None:
     def watch(step: Progress) -> None:
-        if step.stage.startswith(stage):
+        if step.stage.startswith(stage) and step.done:
             raise Killed
 
     config = RunConfig.parse(

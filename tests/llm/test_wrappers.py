@@ -55,8 +55,8 @@ def test_finished_chunks_are_read_back_and_the_rest_is_written(tmp_path: Path) -
     replies = stored(again, tmp_path / "calls.sqlite", seen).complete(ask(10))
     assert again.calls == [2]
     assert replies == FakeTextModel().complete(ask(10))
-    assert [step.done for step in seen] == [4, 8, 4, 8, 10]
-    assert [step.n_new > 0 for step in seen] == [True, True, False, False, True]
+    assert [step.done for step in seen] == [0, 4, 8, 0, 4, 8, 10]
+    assert [step.n_new > 0 for step in seen] == [False, True, True, False, False, False, True]
 
 
 @pytest.mark.parametrize("change", ["prompt", "settings"])

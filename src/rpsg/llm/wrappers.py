@@ -70,6 +70,9 @@ class _Chunks:
         n_tokens, n_done, started = 0, 0, time.monotonic()
         chunks = [items[start : start + self._chunk_size] for start in range(0, len(items), self._chunk_size)]
         results: list[Replies] = [[] for _ in chunks]
+        if items:
+            # A chunk may take minutes: say at once what is being done.
+            self._on_progress(Progress(stage=self.stage, done=0, total=len(items)))
         for place, replies, n_new in self._finished(chunks, compute, name):
             results[place] = replies
             n_done, n_tokens = n_done + len(chunks[place]), n_tokens + n_new

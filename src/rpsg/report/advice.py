@@ -58,7 +58,13 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
         command = f"rpsg audit {run}{others}"
         steps.append(Step(text="Attack the texts before anybody else does.", command=command))
     elif audit["verdict"] != NO_LEAK:
-        steps.append(Step(text="Audit with more records: this one had too few to find a leak."))
+        steps.append(
+            Step(
+                text="Audit with more records: this one had too few to find a leak. Other texts of the same "
+                "source will do.",
+                command=f"rpsg audit {run} --nonmembers FILE",
+            )
+        )
     steps.append(_reading(card, run))
     steps += _quality(sources)
     if not holds_end_to_end(card):

@@ -102,7 +102,9 @@ def read_released(folder: Path) -> Released:
             raise ValueError
         return Released(card=card, rows=tuple(read_rows(folder)))
     except OSError:
-        raise RunDirError(f"{folder} is not written yet; finish the run with: rpsg resume RUN") from None
+        raise RunDirError(
+            f"{folder} is not written yet; finish the run with: rpsg resume {folder.parent}"
+        ) from None
     except (ValueError, AttributeError, TypeError):
         raise RunDirError(f"{folder} is not as this version of rpsg writes it") from None
 
