@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -18,10 +19,13 @@ from rpsg.errors import ConfigError, PrivacyError, RunDirError
 from rpsg.hub import push_release
 from rpsg.pack import pack_release, public_configuration
 from rpsg.privacy.card_file import check_card
+from rpsg.privacy.hashes import chain_hash
 from rpsg.privacy.ledger import read_run
 from rpsg.privacy.shown import note_private_shown
+from rpsg.release import find_changes
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released
+from rpsg.review.session import open_review
 from rpsg.reviewed import apply_review
 from rpsg.rundir import RunDir
 from rpsg.runstate import find_runs, purge_private
@@ -163,6 +167,64 @@ def test_a_private_choice_cannot_be_made_to_look_like_none(
     assert call("release", run, "--pack", "--no-review") == 2
     assert "1 texts are missing" in " ".join(capsys.readouterr().err.split())
     assert call("release", run, "--pack") == 0 and ids(run) == everything
+
+
+def test_an_edited_card_never_becomes_a_true_one(runs: Path) -> None:
+    path = runs / "end-to-end/release/privacy_card.json"
+    before = json.loads(path.read_text())
+    edited = {**before, "inputs": {**before["inputs"], "has_units": True, "epsilon": 9.0, "data_flow": []}}
+    path.write_text(json.dumps(edited))
+    reject(runs / "end-to-end", ids(runs / "end-to-end")[0], private=False)
+    assert apply_review(runs / "end-to-end").changed
+    after = json.loads(path.read_text())
+    assert after["inputs"] == {**before["inputs"], "reviewed": "public"}
+    assert after["figures"] == before["figures"] and not find_changes(RunDir.open(runs / "end-to-end"))
+
+
+def test_a_chain_written_anew_under_another_name_is_found(runs: Path) -> None:
+    # Who edits private/ alone cannot make the ledger forget that private texts were shown.
+    folder = runs / "end-to-end"
+    open_review(folder, public=False)
+    with sqlite3.connect(folder / "private/ledger.sqlite") as db:
+        limit = dict(db.execute("SELECT name, value FROM meta"))["limit"]
+        db.execute("DELETE FROM entries WHERE kind = 'card' AND label = 'review'")
+        db.execute("UPDATE meta SET value = 'other' WHERE name IN ('ledger_id', 'binding')")
+        rows = list(db.execute("SELECT entry_id, label, kind, body, result FROM entries ORDER BY entry_id"))
+        last = f"other/other/{limit}"
+        for number, (entry_id, *rest) in enumerate(rows, start=1):
+            last = chain_hash(last, number, *rest)
+            db.execute(
+                "UPDATE entries SET entry_id = ?, hash = ? WHERE entry_id = ?", (number, last, entry_id)
+            )
+    (folder / "private/review.jsonl").unlink()
+    for attempt in (
+        lambda: open_review(folder, public=True), lambda: apply_review(folder), lambda: pack_release(folder),
+    ):  # fmt: skip
+        with pytest.raises(PrivacyError, match="this run had another ledger"):
+            attempt()
+
+
+@pytest.mark.parametrize("how", ["repeated", "sorted", "relabelled"])
+def test_rows_are_those_drawn_each_once_and_in_that_order(runs: Path, how: str) -> None:
+    path = runs / "selection/release/synthetic.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = {
+        "repeated": [*rows, rows[0]],
+        "sorted": sorted(rows, key=lambda row: row["text"]),
+        "relabelled": [{key: value for key, value in rows[0].items() if key != "topic"}, *rows[1:]],
+    }[how]
+    assert not find_changes(RunDir.open(runs / "selection"))
+    path.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    assert find_changes(RunDir.open(runs / "selection"))
+
+
+def test_a_line_added_to_the_data_card_does_not_leave(runs: Path) -> None:
+    readme = runs / "selection/release/README.md"
+    before = readme.read_text()
+    readme.write_text(f"{before}A private line.\n")
+    with zipfile.ZipFile(pack_release(runs / "selection")) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("README.md")]
+        assert archive.read(name).decode() == before
 
 
 def test_a_ledger_that_is_gone_is_missed(runs: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rpsg.decisions import Trail, rejected_ids
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
-from rpsg.release import check_publishable, files_that_leave, find_changes
+from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
 from rpsg.report.page import write_reports
 from rpsg.report.sources import read_rows
 from rpsg.rundir import RunDir
@@ -44,6 +44,7 @@ def push_release(
         _check_reviewed(run)
     # A page that was edited by hand would say what the release does not.
     write_reports(folder)
+    write_readme(run)
     files = files_that_leave(run)
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise ConfigError(f"{repo!r}: name the data set as OWNER/NAME")

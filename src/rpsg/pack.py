@@ -11,7 +11,7 @@ import yaml
 from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable, files_that_leave, find_changes
+from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
 from rpsg.report.page import write_reports
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
@@ -38,6 +38,7 @@ def pack_release(folder: Path) -> Path:
         raise RunDirError(f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}")
     # A page that was edited by hand would say what the release does not.
     write_reports(folder)
+    write_readme(run)
     card, _ = read_card(run.release / "privacy_card.json")
     contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
     models = [flow.model for flow in card.inputs.data_flow]

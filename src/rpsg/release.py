@@ -16,12 +16,12 @@ from rpsg.privacy.card import build_card
 from rpsg.privacy.card_model import Card, CardInputs, DataFlow
 from rpsg.privacy.ledger import read_run
 from rpsg.privacy.seeds import read_released
-from rpsg.privacy.shown import private_was_shown
+from rpsg.privacy.shown import check_identity, private_was_shown
 from rpsg.result import RunResult
-from rpsg.rundir import RunDir
+from rpsg.rundir import RunDir, write_text
 from rpsg.session import Session
 from rpsg.types import PrivateCorpus, SyntheticText, Trust
-from rpsg.writers import guard_formula, read_written, to_table, write_rows
+from rpsg.writers import RELEASED_COLUMNS, guard_formula, read_written, to_table, write_rows
 
 # All that is ever written into release/.
 _DATA = {"synthetic.jsonl", "synthetic.csv", "synthetic.parquet"}
@@ -110,13 +110,7 @@ def write_release(
 
     # Whoever shares this machine may read a release, but not copies of private texts.
     is_copy = config.method == "copy"
-    data_card = render_data_card(
-        card,
-        n_texts=len(texts),
-        files=files,
-        languages=config.models.languages,
-        has_labels=bool(label_columns),
-    )
+    readme = _readme(config, card, n_texts=len(texts), has_labels=bool(label_columns))
     folder.write_release(
         texts,
         mode=0o700 if is_copy else 0o755,
@@ -124,9 +118,34 @@ def write_release(
         documents={
             "privacy_card.json": card_file.to_json(card),
             "privacy_card.md": card_file.render_markdown(card),
-            "README.md": f"# Never publish this folder\n\n**{card.statement}**\n" if is_copy else data_card,
+            "README.md": readme,
         },
     )
+
+
+def _readme(config: RunConfig, card: Card, *, n_texts: int, has_labels: bool) -> str:
+    if config.method == "copy":
+        return f"# Never publish this folder\n\n**{card.statement}**\n"
+    return render_data_card(
+        card,
+        n_texts=n_texts,
+        files=[f"synthetic.{suffix}" for suffix in config.output.formats],
+        languages=config.models.languages,
+        has_labels=has_labels,
+    )
+
+
+def write_readme(run: RunDir) -> None:
+    """Writes the data card anew from the privacy card and the rows, before a release leaves.
+
+    Raises:
+        ConfigError: there is no privacy card.
+    """
+    card, _ = card_file.read_card(run.release / "privacy_card.json")
+    rows = read_written(next(path for path in files_that_leave(run) if path.name in _DATA))
+    has_labels = any(name not in RELEASED_COLUMNS for row in rows[:1] for name in row)
+    readme = _readme(run.read_config(), card, n_texts=len(rows), has_labels=has_labels)
+    write_text(run.release / "README.md", readme)
 
 
 def check_publishable(run: RunDir) -> None:
@@ -163,24 +182,32 @@ def files_that_leave(run: RunDir) -> list[Path]:
 def find_changes(run: RunDir) -> list[str]:
     """Returns how a release differs from what the run wrote; empty if nowhere.
 
-    The card must follow from its lines, and be that of this run; every row must be a text that the ledger
-    released, as it was. Texts may be missing where the card says that a review took them out; once private
-    texts were shown in one, only where it says that this was a private choice.
+    The card must follow from its lines, and be that of this run; the rows must be the texts that the ledger
+    released, as they were, each once and in that order. Texts may be missing where the card says that a
+    review took them out; once private texts were shown in one, only where it says that this was a private
+    choice.
 
     Raises:
         RunDirError: something stands among the files that this program did not write, or the ledger is gone.
         PrivacyError: the ledger was edited, or is an old copy.
     """
     files, card = files_that_leave(run), run.release / "privacy_card.json"
+    check_identity(run)
     problems = card_file.check_card(card, ledger=read_run(run.ledger))
     known = read_released(run.ledger)
-    reviewed = card_file.read_card(card)[0].inputs.reviewed
+    inputs = card_file.read_card(card)[0].inputs
+    if inputs.run_id != run.run_id:
+        problems.append("inputs: the card is another run's")
+    reviewed = inputs.reviewed
     may_miss = reviewed == "private" or (reviewed == "public" and not private_was_shown(run.ledger))
     for path in files:
         if path.name not in _DATA:
             continue
         rows = read_written(path)
-        n_missing = len(known.keys() - {row.get("id") for row in rows})
+        ids = [row.get("id") for row in rows]
+        if ids != [text_id for text_id in known if text_id in set(ids)]:
+            problems.append(f"{path.name}: rows are repeated, or stand in another order than was drawn")
+        n_missing = len(known.keys() - set(ids))
         if n_missing and not may_miss:
             problems.append(
                 f"{path.name}: {n_missing} texts are missing, and the card does not say who chose"
@@ -200,7 +227,7 @@ def _is_as_released(
         return str(guard_formula(value)) if suffix == ".csv" else value
 
     expected = {"id": row.get("id"), "text": shown(text)}
-    expected |= {shown(name): shown(value) for name, value in labels.items() if shown(name) in row}
+    expected |= {shown(name): shown(value) for name, value in labels.items()}
     return bool(text) and {name: value for name, value in row.items() if value is not None} == expected
 
 

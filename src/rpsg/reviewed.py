@@ -1,5 +1,6 @@
 """Applies what a person decided: rejected texts leave the release, and the card says who chose."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from rpsg.errors import PrivacyError
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card, CardInputs, Reviewed
-from rpsg.privacy.ledger import Ledger
+from rpsg.privacy.ledger import Ledger, read_run
 from rpsg.privacy.seeds import read_released
-from rpsg.privacy.shown import private_was_shown
+from rpsg.privacy.shown import check_identity, private_was_shown
 from rpsg.release import check_publishable, write_release
 from rpsg.report.documents import Row
 from rpsg.report.sources import read_rows
@@ -51,29 +52,35 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
 
     Raises:
         RunDirError: there is no finished run, it holds planted canaries, or its private part was removed.
-        PrivacyError: the guarantee would end and `end_guarantee` is not set; nothing was changed.
+        PrivacyError: the guarantee would end and `end_guarantee` is not set, or the ledger is not the run's;
+            nothing was changed.
     """
     run = RunDir.open(folder)
     check_publishable(run)
     with run.working():
+        check_identity(run)
         card, _ = read_card(run.release / "privacy_card.json")
+        lines, attested = read_run(run.ledger)
+        # What the run was, its ledger says: an edited card would otherwise become a true one here.
+        inputs = CardInputs.model_validate_json(json.dumps(attested))
         rows, trail = read_rows(run.release), Trail(run.private / "review.jsonl")
         out = rejected_ids(list(trail.current().values()))
         everything = _all_rows(run, rows)
         kept = [row for row in everything if row["id"] not in out]
         reviewed = _kind(trail, private_was_shown(run.ledger))
         # Compared with what is there, so that a release that was written anew meanwhile is reviewed again.
-        if kept == rows and card.inputs.reviewed == reviewed:
+        wanted = build_card(inputs.model_copy(update={"reviewed": reviewed}), lines)
+        if kept == rows and card == wanted and inputs.reviewed == reviewed:
             n_out = len(everything) - len(kept)
             return Applied(n_kept=len(kept), n_rejected=n_out, changed=False, statement=card.statement)
-        if card.figures and reviewed == "private" and not end_guarantee:
+        if build_card(inputs, lines).figures and reviewed == "private" and not end_guarantee:
             raise PrivacyError(
                 "private texts were on screen in a review of this run, so applying its decisions ends the "
                 'guarantee: the card will say "No end-to-end differential privacy". Add --end-guarantee to '
                 "apply them, or --no-review to leave the release as it is"
             )
         labels = [name for name in everything[0] if name not in _FIXED]
-        card = _write(run, card.inputs.model_copy(update={"reviewed": reviewed}), kept, labels=labels)
+        card = _write(run, inputs.model_copy(update={"reviewed": reviewed}), kept, labels=labels)
         trail.note_applied()
     n_out = len(everything) - len(kept)
     return Applied(n_kept=len(kept), n_rejected=n_out, changed=True, statement=card.statement)

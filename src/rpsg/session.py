@@ -126,6 +126,7 @@ def open_session(
         folder.check_not_purged()
         ledger = Ledger.open(folder.ledger, noise=noise, limit=limit, binding=folder.binding)
         open_files.callback(ledger.close)
+        ledger.keep_identity(folder.run_id)
         store = open_files.enter_context(closing(CallStore(folder.calls)))
         told = partial(_count, counts, noted)
         executor = open_files.enter_context(open_executor(config, folder.private))

@@ -143,7 +143,7 @@ def test_figures_of_other_texts_are_not_shown(run_folder: Path) -> None:
 
 
 def test_a_card_that_is_not_this_runs_is_never_green(run_folder: Path) -> None:
-    assert read_private(run_folder).card_faults == ()
+    assert read_private(run_folder).faults == ()
     path = run_folder / "release/privacy_card.json"
     forged = json.loads(path.read_text())
     forged |= {
@@ -151,13 +151,20 @@ def test_a_card_that_is_not_this_runs_is_never_green(run_folder: Path) -> None:
     }  # fmt: skip
     path.write_text(json.dumps(forged))
     sources = read_private(run_folder)
-    told = answers.answer_private(sources.released.card, audit(NO_LEAK), sources.card_faults)
-    assert told.tone == "bad" and told.verdict == "The card is not this run's"
+    told = answers.answer_private(sources.released.card, audit(NO_LEAK), sources.faults)
+    assert told.tone == "bad" and told.verdict == "Not as the run wrote it"
     assert answers.answer_private(sources.released.card, audit(NO_LEAK)).tone == "good"
     steps = next_steps(sources, "runs/x")
-    assert len(steps) == 1 and steps[0].command == "rpsg card check runs/x"
+    assert len(steps) == 1 and steps[0].command == "rpsg release runs/x"
     write_reports(run_folder)
-    assert "The card is not this run" in (run_folder / "private/report.html").read_text()
+    assert "Not as the run wrote it" in (run_folder / "private/report.html").read_text()
+
+
+def test_rows_that_are_missing_are_never_green(run_folder: Path) -> None:
+    path = run_folder / "release/synthetic.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[5:]))
+    (fault,) = read_private(run_folder).faults
+    assert fault == "synthetic.jsonl: 5 texts are missing, and the card does not say who chose"
 
 
 def test_copies_of_private_texts_never_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,6 +235,17 @@ def test_a_rejection_that_was_applied_can_be_taken_back(run_folder: Path) -> Non
     assert apply_review(run_folder).n_rejected == 0 and set(ids(run_folder)) == {out, *rest}
 
 
+def test_two_decisions_on_one_text_are_undone_one_by_one(run_folder: Path) -> None:
+    first, *_ = ids(run_folder)
+    with serving(run_folder) as server:
+        post(server, "decide", {"id": first, "verdict": "accept", "reason": ""})
+        post(server, "decide", {"id": first, "verdict": "reject", "reason": "a name"})
+        post(server, "decide", {"id": first, "verdict": "undecided", "reason": ""})
+        found = [post(server, "undo", {}) for _ in range(4)]
+        assert [status for status, _ in found] == [200] * 4
+        assert [said and said["verdict"] for _, said in found] == ["reject", "accept", "undecided", None]  # type: ignore[index]
+
+
 def test_undo_takes_back_nobody_elses_decision(run_folder: Path) -> None:
     first, *_ = ids(run_folder)
     with serving(run_folder) as mine, serving(run_folder) as other:

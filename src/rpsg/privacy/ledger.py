@@ -183,6 +183,15 @@ class Ledger:
             for i, (label, body) in enumerate(found, start=1)
         ]
 
+    def keep_identity(self, run_id: str) -> None:
+        """Remembers, outside the run folder, which ledger a run has; refuses another one.
+
+        Raises:
+            PrivacyError: the run had another ledger.
+        """
+        state.check_head(f"run {run_id}", self._id, self._verify())
+        state.keep_head(f"run {run_id}", self._id, self._verify())
+
     def attest(self, facts: Mapping[str, object], label: str = "card") -> None:
         """Puts facts into the chain: what the card is computed from, so that it can be compared with it."""
         with self._transaction():

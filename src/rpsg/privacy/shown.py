@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rpsg.errors import RunDirError
 from rpsg.privacy.ledger import Ledger
+from rpsg.rundir import RunDir
 
 _LABEL = "review"
 
@@ -31,6 +32,20 @@ def private_was_shown(ledger: Path) -> bool:
     """
     with _open(ledger) as opened:
         return opened.attested(_LABEL) is not None
+
+
+def check_identity(run: RunDir) -> None:
+    """Refuses a ledger that is not the one the run was begun with, by what is kept outside the run folder.
+
+    The ledger's own head is kept under a name that stands in the ledger: who writes a whole new chain could
+    choose another. The run's id stands in its manifest and on its card as well.
+
+    Raises:
+        RunDirError: there is no ledger.
+        PrivacyError: the run had another ledger, or this one was cut.
+    """
+    with _open(run.ledger) as opened:
+        opened.keep_identity(run.run_id)
 
 
 def _open(ledger: Path) -> Ledger:

@@ -33,12 +33,12 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
             Step(text="Score what the texts show of the planted records.", command="rpsg canary score"),
             Step(text="Publish a second run, of the data without canaries.", command="rpsg run CONFIG"),
         )
-    if sources.card_faults:
+    if sources.faults:
         return (
             Step(
-                text="Do not release these texts: their card was changed, or is another run's. See what is "
-                "wrong with it; to be sure of one, run anew.",
-                command=f"rpsg card check {run}",
+                text="Do not release these texts: card or rows are not as the run wrote them. Write them "
+                "anew from the ledger, and look at this report again.",
+                command=f"rpsg release {run}",
             ),
         )
     if why := why_not_leaving(card):

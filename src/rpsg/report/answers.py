@@ -81,11 +81,11 @@ def answer_private(card: Card, audit: Audit | None, faults: Sequence[str] = ()) 
     Args:
         card: of the release.
         audit: of these texts, if there was one.
-        faults: what is wrong with the card, by the run's ledger.
+        faults: what is wrong with card and rows, by the run's ledger.
     """
     verdict, tone, why = _judge_private(card, audit)
     if faults and verdict != "Leak found":
-        verdict, tone, why = "The card is not this run's", "bad", f"{faults[0].rstrip('.')}."
+        verdict, tone, why = "Not as the run wrote it", "bad", f"{faults[0].rstrip('.')}."
     return Answer(
         question="Private?",
         verdict=verdict,

@@ -59,7 +59,7 @@ def write_comparison(page: str, path: Path) -> None:
 
 
 def _about(runs: Sequence[PrivateSources]) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    private = [answers.answer_private(run.released.card, run.audit, run.card_faults) for run in runs]
+    private = [answers.answer_private(run.released.card, run.audit, run.faults) for run in runs]
     costs = ["no paid call" if run.state.cost is None else f"{run.state.cost:.2f}" for run in runs]
     rows = (
         ("method", tuple(run.released.card["inputs"].get("method", "rpsg") for run in runs)),

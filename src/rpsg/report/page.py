@@ -135,7 +135,7 @@ def render_private(sources: PrivateSources, folder: str, assets: Assets) -> str:
         stays=answers.why_not_leaving(released.card),
         card=released.card,
         answers=(
-            answers.answer_private(released.card, sources.audit, sources.card_faults),
+            answers.answer_private(released.card, sources.audit, sources.faults),
             answers.answer_realistic(metrics),
             answers.answer_useful(metrics),
         ),

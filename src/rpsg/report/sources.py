@@ -11,8 +11,6 @@ import numpy as np
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import RpsgError, RunDirError
-from rpsg.privacy.card_file import check_card
-from rpsg.privacy.ledger import read_run
 from rpsg.report.documents import Audit, Card, Finding, Metrics, Row, Summary
 from rpsg.rundir import RunDir
 from rpsg.runstate import RunState, read_state
@@ -70,7 +68,7 @@ class PrivateSources:
         vectors: embeddings; None where none were kept.
         private_corpus: the private texts; None where their file is gone or has changed.
         private_note: why it is None.
-        card_faults: what is wrong with the card; empty where it is this run's.
+        faults: what is wrong with card and rows; empty where they are as the run wrote them.
         stale: "scores" and "audit" where these are of other texts than are released now.
     """
 
@@ -84,7 +82,7 @@ class PrivateSources:
     vectors: Vectors | None
     private_corpus: PrivateCorpus | None
     private_note: str = ""
-    card_faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
 
 
@@ -134,7 +132,7 @@ def read_private(folder: Path) -> PrivateSources:
     }
     return PrivateSources(
         released=released,
-        card_faults=_check_card(run),
+        faults=_check_release(run),
         stale=tuple(name for name, is_old in stale.items() if is_old),
         name=folder.resolve().name,
         config=config,
@@ -182,10 +180,12 @@ def _read_json(path: Path) -> dict[str, object] | None:
     return found
 
 
-def _check_card(run: RunDir) -> tuple[str, ...]:
-    """Returns what is wrong with the card, by the run's own ledger: it may be edited, or another run's."""
+def _check_release(run: RunDir) -> tuple[str, ...]:
+    """Returns what is wrong with card and rows, by the run's own ledger: edited, thinned, another run's."""
+    from rpsg.release import find_changes
+
     try:
-        return tuple(check_card(run.release / "privacy_card.json", ledger=read_run(run.ledger)))
+        return tuple(find_changes(run))
     except RpsgError as error:
         return (str(error),)
 

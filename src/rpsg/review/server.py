@@ -93,7 +93,7 @@ class Review:
     def decide(self, text_id: str, verdict: str, reason: str) -> dict[str, object]:
         """Keeps a decision; returns what now holds for the text."""
         with self._lock:
-            before = self.trail.current().get(text_id)
+            before = self.trail.last(text_id)
             decided = self.trail.decide(text_id, verdict, reason, saw_private=self._saw_private())
             self.undoable.append((before, decided))
         return {"id": text_id, **_shown(decided)}
@@ -103,12 +103,15 @@ class Review:
         with self._lock:
             if not self.undoable:
                 return None
-            before, own = self.undoable.pop()
+            before, own = self.undoable[-1]
             text_id = own.text_id
             if self.trail.last(text_id) != own:
                 raise ConfigError("this text was decided elsewhere since; nothing was undone")
             verdict, reason = (before.verdict, before.reason) if before else ("undecided", "")
             decided = self.trail.decide(text_id, verdict, reason, saw_private=self._saw_private())
+            self.undoable.pop()
+            # What was restored may be this session's own: then it can be undone in its turn.
+            self.undoable = [(old, decided if new == before else new) for old, new in self.undoable]
         return {"id": text_id, **_shown(decided)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.privacy.seeds import read_released as read_all_released
-from rpsg.privacy.shown import note_private_shown, private_was_shown
+from rpsg.privacy.shown import check_identity, note_private_shown, private_was_shown
 from rpsg.report.answers import holds_end_to_end
 from rpsg.report.sources import read_released, read_texts
 from rpsg.review.near import PrivateNeighbours
@@ -35,6 +35,7 @@ def open_review(folder: Path, *, public: bool) -> Review:
             )
         neighbours = PrivateNeighbours.build(corpus)
     trail = Trail(run.private / "review.jsonl")
+    check_identity(run)
     if not public:
         note_private_shown(run.ledger)
     trail.open(shows_private=private_was_shown(run.ledger))
