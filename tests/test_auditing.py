@@ -293,3 +293,30 @@ def test_public_texts_are_heard_of_with_a_run(tmp_path: Path) -> None:
     public = write("p.jsonl", [json.loads(line)["text"] for line in Path("d.jsonl").read_text().splitlines()])
     # All of the members are public: nothing could be called leaked.
     assert call("audit", "one", "--public", public, *FAST, "--quiet") == 2
+
+
+def test_a_text_that_its_side_repeats_is_still_somebodys_own() -> None:
+    texts = stories(360)
+    members, others = write("m.jsonl", [*texts[:120], *texts[:6]]), write("n.jsonl", texts[120:240])
+    released = write("s.jsonl", [*texts[240:], *texts[:6]])
+    arguments = ("--synthetic", released, "--members", members, "--nonmembers", others, "-o", "out", *FAST)
+    assert call("audit", *arguments, "--quiet") == 3
+    document = json.loads(Path("out/audit.json").read_text())
+    assert document["notes"] == ["6 records repeat a text of their side; each text was kept once"]
+    assert document["units"] == {"members": 120, "nonmembers": 120}
+
+
+def test_public_texts_that_are_the_data_are_refused_before_anything_is_paid_for() -> None:
+    data = write("a.jsonl", stories(200))
+    arguments = ("--from-data", data, "--public", data, *SETTINGS, "--set", "guarantee=none", "--set", "n=30")
+    assert call("audit", *arguments, *FAST, "-o", "out", "--quiet") == 2
+    assert not Path("out/run").exists()
+
+
+def test_another_tools_leaks_are_not_overwritten() -> None:
+    texts = stories(360)
+    names = [write(f"{name}.jsonl", texts[i * 120 : i * 120 + 120]) for i, name in enumerate("mns")]
+    Path("out").mkdir()
+    Path("out/leaks.jsonl").write_text("MINE")
+    arguments = ("--members", names[0], "--nonmembers", names[1], "--synthetic", names[2], *FAST, "-o", "out")
+    assert call("audit", *arguments) == 2 and Path("out/leaks.jsonl").read_text() == "MINE"

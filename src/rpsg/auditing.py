@@ -15,7 +15,7 @@ from rpsg.audit.pii_replay import find_replays
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
-from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_shared
+from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_repeats, without_shared
 from rpsg.canaries import Scoring, join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
@@ -25,6 +25,7 @@ from rpsg.plan import split_pool
 from rpsg.privacy.seeds import read_seeds
 from rpsg.rundir import RunDir, write_json, write_text
 from rpsg.types import PrivateCorpus, Progress
+from rpsg.writers import check_own_files
 
 # No column of the user's own is called that.
 _UNIT = "rpsg unit"
@@ -63,12 +64,13 @@ def audit_files(
         DataError: the data cannot be used, overlap, or differ by more than chance.
     """
     _check_folder(folder)
-    members = _read(files.members, files.text_column, files.unit_column)
-    nonmembers = _read(files.nonmembers, files.text_column, files.unit_column)
+    members, n_members = without_repeats(_read(files.members, files.text_column, files.unit_column))
+    nonmembers, n_others = without_repeats(_read(files.nonmembers, files.text_column, files.unit_column))
     synthetic = _read(files.synthetic, files.synthetic_text_column or files.text_column, None)
     public = _texts(_read(files.public, files.text_column, None)) if files.public else ()
     game = game_of(members, nonmembers, _texts(synthetic), public=public, seed=seed)
-    found = audit(game, settings, on_progress=_named(on_progress))
+    notes = _note_repeats(n_members + n_others)
+    found = audit(game, settings, notes=notes, on_progress=_named(on_progress))
     _write(found, folder, game, members, synthetic)
     return found
 
@@ -114,6 +116,8 @@ def audit_run(
         members, others = split_pool(config, corpus)
     members, others, n_shared = without_shared(members, others)
     notes = [f"{n_shared} units have a text that is on both sides; they were left out"] if n_shared else []
+    (members, n_members), (others, n_others) = without_repeats(members), without_repeats(others)
+    notes += _note_repeats(n_members + n_others)
     synthetic = _released(run)
     known = _texts(_read(public, config.data.text_column, None)) if public else ()
     game = game_of(members, others, _texts(synthetic), public=known, seed=seed)
@@ -159,7 +163,7 @@ def audit_from_data(
     }
     members, others = (pipeline.load_corpus(_with_data(config, path=str(path), **columns)) for path in sides)
     # Before anything is paid for.
-    check_split(Pool.of(game_of(members, others, ["-"], seed=seed)), drawn=True)
+    check_split(Pool.of(game_of(members, others, ["-"], public=known, seed=seed)), drawn=True)
     output = config.output.model_copy(update={"folder": str(folder / "run")})
     run_config = _with_data(config, path=str(sides[0]), **columns).model_copy(update={"output": output})
     pipeline.run(run_config, members, on_progress=on_progress)
@@ -172,6 +176,10 @@ def audit_from_data(
     found = audit(game, settings, pairs=pairs, notes=(note,), drawn=True, on_progress=_named(on_progress))
     _write(found, folder, game, members, synthetic)
     return found
+
+
+def _note_repeats(n: int) -> list[str]:
+    return [f"{n} records repeat a text of their side; each text was kept once"] if n else []
 
 
 def _named(on_progress: OnProgress) -> Callable[[str], None]:
@@ -260,14 +268,4 @@ def _texts(corpus: PrivateCorpus) -> tuple[str, ...]:
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; name a folder with -o")
-    path = folder / FILE
-    if not path.exists():
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if not isinstance(before, dict) or not {"verdict", "findings"} <= before.keys():
-        raise ConfigError(f"{path} is no audit of rpsg and is not overwritten; name another folder with -o")
+    check_own_files(folder, known_by={FILE: {"verdict", "findings"}}, beside=("leaks.jsonl",))

@@ -1,5 +1,6 @@
 """Canary runs: what they spend, planting for a configuration, and scoring what a run released."""
 
+import json
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,9 +18,8 @@ from rpsg.audit.lower_bounds import Power, power_table
 from rpsg.audit.poisoning import poisoning_findings
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import LEAK, TOO_FEW, Verdict, judge
-from rpsg.audit.wordruns import words_alone
 from rpsg.config import RunConfig
-from rpsg.data import read_corpus
+from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import ConfigError
 from rpsg.llm.calls import CallStore
 from rpsg.loading import OnProgress, load_models
@@ -31,6 +31,7 @@ from rpsg.privacy.ledger import read_run
 from rpsg.public import PublicSession, read_public_corpus, write_public_texts
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
+from rpsg.text import words_alone
 from rpsg.types import PrivateCorpus
 
 # Canaries need one short text each, not the best of several drafts.
@@ -232,7 +233,7 @@ def score_run(secrets_file: Path, folder: Path, how: Scoring) -> tuple[Finding, 
     run = RunDir.open(folder)
     if not run.contains_canaries:
         raise ConfigError(f"{folder} was not made from planted data; run the planted file first: rpsg run")
-    _check_planting(read_secrets(secrets_file), run.read_config(), secrets_file)
+    _check_planting(read_secrets(secrets_file), run, secrets_file)
     synthetic = read_synthetic(_released_file(run), text_column="text")
     return score_texts(secrets_file, synthetic, how, claim=claim_of(run))
 
@@ -305,12 +306,23 @@ def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
     return replace(audit, findings=tuple(joined), verdict=verdict)
 
 
-def _check_planting(found: Secrets, config: RunConfig, secrets_file: Path) -> None:
+def _check_planting(found: Secrets, run: RunDir, secrets_file: Path) -> None:
     """Refuses the coins of another planting: they would show no leak, whatever leaked."""
-    path = Path(config.data.path or "")
+    source = run.read_config().data
+    path = Path(source.path or "")
     if not path.is_file():
         raise ConfigError(f"{path}, the planted data of the run, is not there; put it back")
-    here = set(map(words_alone, read_synthetic(path, text_column=config.data.text_column)))
+    corpus = read_corpus(
+        path,
+        text_column=source.text_column,
+        label_columns=source.label_columns,
+        unit_column=source.unit_column,
+        id_column=source.id_column,
+        min_words=source.min_words,
+    )
+    if json.loads((run.private / "data.json").read_text())["fingerprint"] != fingerprint(corpus):
+        raise ConfigError(f"{path} is not what {run.root} was made from; put those data back")
+    here = {words_alone(record.text) for record in corpus.records}
     if any((words_alone(canary.text) in here) != canary.is_in for canary in found.canaries):
         raise ConfigError(f"{secrets_file} is of another planting than {path}, which the run was made from")
 

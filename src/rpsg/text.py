@@ -4,6 +4,7 @@ Pure functions without a model, shared by the stages.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,16 @@ def _runs(text: str, length: int) -> Iterable[bytes]:
     words = words_of(text)
     for start in range(len(words) - length + 1):
         yield blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).digest()
+
+
+def normalised_words(text: str) -> list[str]:
+    """Returns the words of a text, compatible characters and upper and lower case made equal."""
+    return words_of(unicodedata.normalize("NFKC", text).casefold())
+
+
+def words_alone(text: str) -> str:
+    """Returns a text without case, punctuation and layout; one that holds no word stays as it is."""
+    return " ".join(normalised_words(text)) or text
 
 
 def digest_of(texts: Sequence[str]) -> str:

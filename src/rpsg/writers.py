@@ -137,3 +137,32 @@ def _write_parquet(table: "pa.Table", file: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(table, file)
+
+
+def check_own_files(folder: Path, *, known_by: Mapping[str, set[str]], beside: Sequence[str] = ()) -> None:
+    """Refuses a folder where writing would replace another tool's files.
+
+    Args:
+        folder: to write to; it need not exist.
+        known_by: JSON file to the keys that tell that this program wrote it.
+        beside: further files, ours only where one of those is.
+
+    Raises:
+        ConfigError: the folder is a file, or holds such files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder with -o")
+    ours = [name for name, keys in known_by.items() if keys <= _keys_of(folder / name)]
+    for name in (*known_by, *beside):
+        if (folder / name).exists() and name not in ours and (name in known_by or not ours):
+            raise ConfigError(
+                f"{folder / name} is no file of rpsg and is not overwritten; name another folder with -o"
+            )
+
+
+def _keys_of(path: Path) -> set[str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return set(found) if isinstance(found, dict) else set()

@@ -218,6 +218,12 @@ def test_coins_of_another_planting_are_refused(capsys: pytest.CaptureFixture[str
     assert call(*other) == 0
     assert call("canary", "score", "other.json", "--run", "runs/c") == 2
     assert "of another planting" in capsys.readouterr().err.replace("\n", " ")
+    # Planted again under the same names, the data are others than the run was made from.
+    for name in ("planted.jsonl", "planted.jsonl.canaries", "secrets.json"):
+        Path(name).unlink()
+    assert call(*PLANT, "--quiet") == 0
+    assert call("canary", "score", "secrets.json", "--run", "runs/c") == 2
+    assert "is not what runs/c was made from" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_coins_are_never_written_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ from rpsg.audit.copying import copying, find_copies, longest_shared_runs
 from rpsg.audit.events import Units
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.own import SYNTHETIC, KnownRuns
-from rpsg.audit.wordruns import WordRuns, normalised_words
+from rpsg.audit.wordruns import WordRuns
 from rpsg.errors import DataError
+from rpsg.text import normalised_words
 
 LONG = " ".join(f"w{i}" for i in range(40))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rpsg.audit.disclosure import disclosure
-from rpsg.audit.events import EventCounts, Stratum, Units
+from rpsg.audit.events import EventCounts, Units
 from rpsg.audit.finding import Game
 
 
@@ -26,9 +26,11 @@ def test_of_units_alike_it_is_fishers(counts: tuple[int, int, int, int]) -> None
 
 def test_many_large_units_on_one_side_are_no_leak() -> None:
     # Every large unit has the event and no small one, on both sides: nothing tells members from others.
-    large = Stratum(members=30, nonmembers=3, n_members=30, n_nonmembers=3)
-    small = Stratum(members=0, nonmembers=0, n_members=20, n_nonmembers=47)
+    large = EventCounts(members=30, nonmembers=3, n_members=30, n_nonmembers=3)
+    small = EventCounts(members=0, nonmembers=0, n_members=20, n_nonmembers=47)
     assert EventCounts.of([large, small]).p_value() == pytest.approx(1.0)
+    none = EventCounts(members=0, nonmembers=0, n_members=0, n_nonmembers=0)
+    assert EventCounts.of([large, none, small]).p_value() == EventCounts.of([large, small]).p_value()
     whole = EventCounts(members=30, nonmembers=3, n_members=50, n_nonmembers=50)
     assert whole.p_value() < 1e-7  # type: ignore[operator]
 
@@ -43,7 +45,7 @@ def test_the_test_is_exact_within_sizes() -> None:
         is_member = np.concatenate([rng.permutation(60) < 20, rng.permutation(40) < 30])
         having = rng.random(100) < chance
         strata = [
-            Stratum(
+            EventCounts(
                 members=int((having & is_member & (sizes == size)).sum()),
                 nonmembers=int((having & ~is_member & (sizes == size)).sum()),
                 n_members=int((is_member & (sizes == size)).sum()),

@@ -136,6 +136,42 @@ def test_nearly_the_same_texts_on_both_sides_hide_copies() -> None:
     assert told.word != NONE_FOUND
 
 
+def test_copies_that_are_nobodys_own_are_not_called_none() -> None:
+    one = game()
+    copied = one.members[:6]
+    near = tuple(f"{text} so said another" for text in copied)
+    told = audit(
+        replace(one, nonmembers=(*one.nonmembers, *near), synthetic=(*one.synthetic, *copied)), QUICK
+    ).verdict
+    assert told.word == TOO_FEW and "6 members that others have too" in told.reasons[0]
+
+
+def test_units_without_a_partner_do_not_count() -> None:
+    # 20 units a side can be compared; 130 members have two texts each, others three, and all are copied.
+    texts = invent(20 + 260 + 20 + 390, seed=3)
+    sizes = [[1] * 20 + [2] * 130, [1] * 20 + [3] * 130]
+    members, others = texts[:280], texts[280:]
+    units = [
+        [f"{side}{i}" for i, n in enumerate(part) for _ in range(n)]
+        for side, part in zip("ab", sizes, strict=True)
+    ]
+    unequal = Game(
+        members=tuple(members), nonmembers=tuple(others), member_units=tuple(units[0]),
+        nonmember_units=tuple(units[1]), seed=0,
+        synthetic=tuple(" ".join(text.split()[2:17]) for text in members[20:]),
+    )  # fmt: skip
+    told = audit(unequal, QUICK, drawn=True).verdict
+    assert told.word == TOO_FEW
+    assert any("only 20 units of a side have as many texts" in item for item in told.reasons)
+
+
+@pytest.mark.parametrize("released", [["positive", "negative"] * 50, [f"row {i}" for i in range(100)], None])
+def test_a_release_that_holds_next_to_nothing_is_not_called_clean(released: list[str] | None) -> None:
+    one = game()
+    told = audit(replace(one, synthetic=tuple(released or [one.synthetic[0]] * 25)), QUICK).verdict
+    assert told.word == TOO_FEW and "Is it the right file and column?" in told.reasons[-1]
+
+
 def test_files_that_were_exchanged_are_noticed() -> None:
     one = game()
     swapped = replace(one, synthetic=(*one.synthetic, *one.nonmembers[:20]))

@@ -8,7 +8,7 @@ from rpsg import data
 from rpsg.audit.details import Detail, find_details
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.pii_replay import find_replays, pii_replay
-from rpsg.audit.wordruns import normalised_words
+from rpsg.text import normalised_words
 
 
 def of(findings: tuple[Finding, ...], attack: str) -> Finding:
@@ -116,6 +116,12 @@ def test_posts_of_others_replay_nothing(posts: list[str]) -> None:
     main = of(findings, "pii_replay")
     assert main.p_value > 0.05  # type: ignore[operator]
     assert not any(finding.is_leak for finding in findings)
+
+
+def test_a_row_of_quotes_takes_no_time() -> None:
+    began = time.perf_counter()
+    find_details("my alias " + '"' * 200_000)
+    assert time.perf_counter() - began < 2
 
 
 def test_one_address_may_be_chance_and_two_are_not(posts: list[str]) -> None:

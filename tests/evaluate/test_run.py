@@ -195,18 +195,21 @@ def test_bad_input_gets_one_message(
 def test_vectors_that_cannot_be_compared() -> None:
     texts = tuple(f"text number {i}" for i in range(30))
 
+    def drawn(*shape: int) -> FloatArray:
+        return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
     def samples(vectors: object, *, embedder: str = "one") -> dict[str, TextSample]:
-        good = TextSample(texts=texts, vectors=np.ones((30, 8), dtype=np.float32), embedder="one")
+        good = TextSample(texts=texts, vectors=drawn(30, 8), embedder="one")
         return {"real": good, "synthetic": TextSample(texts=texts, vectors=vectors, embedder=embedder)}  # type: ignore[arg-type]
 
-    check_vectors(samples(np.ones((30, 8), dtype=np.float32)))
+    check_vectors(samples(drawn(30, 8)))
     with pytest.raises(ConfigError, match="different models"):
-        check_vectors(samples(np.ones((30, 8), dtype=np.float32), embedder="other"))
+        check_vectors(samples(drawn(30, 8), embedder="other"))
     with pytest.raises(DataError, match="different dimensions"):
-        check_vectors(samples(np.ones((30, 9), dtype=np.float32)))
+        check_vectors(samples(drawn(30, 9)))
     with pytest.raises(DataError, match="30 texts and vectors of shape"):
-        check_vectors(samples(np.ones((29, 8), dtype=np.float32)))
-    broken = np.ones((30, 8), dtype=np.float32)
+        check_vectors(samples(drawn(29, 8)))
+    broken = drawn(30, 8)
     broken[3, 1] = np.nan
     with pytest.raises(DataError, match="1 embeddings of the synthetic data set hold NaN"):
         check_vectors(samples(broken))
@@ -218,10 +221,11 @@ def test_vectors_that_cannot_be_compared() -> None:
         (np.ones((20, 8), dtype=np.float32), "", "without the name of their model"),
         (np.ones((20, 1), dtype=np.float32), "one", "no embeddings of texts"),
         (np.zeros((20, 8), dtype=np.float32), "one", "no embeddings of texts"),
+        (np.ones((20, 8), dtype=np.float32), "one", "no embeddings of texts"),
     ],
 )
 def test_vectors_that_are_no_embeddings(vectors: FloatArray, embedder: str, message: str) -> None:
-    sample = TextSample(texts=("a",) * 20, vectors=vectors, embedder=embedder)
+    sample = TextSample(texts=tuple(f"text {i}" for i in range(20)), vectors=vectors, embedder=embedder)
     with pytest.raises((ConfigError, DataError), match=message):
         check_vectors({"real": sample})
 
@@ -255,6 +259,27 @@ def test_a_holdout_that_the_texts_repeat_is_refused(
     assert call(*arguments) == 2
     assert "60 of 60 synthetic texts are holdout texts" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_holdout_of_the_real_texts_in_capitals_is_refused(
+    tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capitals = [{**row, "text": str(row["text"]).upper()} for row in rows_of(real)]
+    shouted = write(tmp_path / "h.jsonl", capitals)
+    arguments = ("--real", real, "--holdout", shouted, "--synthetic", synthetic, "-o", tmp_path / "out")
+    assert call("evaluate", *arguments, "--embedder", "none", "--language-model", "none") == 2
+    assert "holdout texts are also real texts, word for word" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_labels_that_the_holdout_spells_otherwise_are_refused() -> None:
+    texts = tuple(f"a text with number {i}" for i in range(40))
+    samples = {
+        name: TextSample(texts=tuple(f"{name} {text}" for text in texts), labels={"mood": (mood, "bad") * 20})
+        for name, mood in (("real", "good"), ("synthetic", "good"), ("holdout", "good"))
+    }
+    samples["holdout"] = TextSample(texts=samples["holdout"].texts, labels={"mood": ("Good", "Bad") * 20})
+    with pytest.raises(DataError, match="real and holdout values have nothing in common"):
+        prepare(samples, embedder=None)
 
 
 def test_another_language_has_no_embedding_figures() -> None:

@@ -14,9 +14,9 @@ from rpsg.audit.canary import Canary, Fact, ScoreName
 from rpsg.audit.overlap import nearest_scores
 from rpsg.audit.pool import FloatVector
 from rpsg.audit.similarity import fit_tfidf
-from rpsg.audit.wordruns import WordRuns, normalised_words
+from rpsg.audit.wordruns import WordRuns
 from rpsg.rng import Streams
-from rpsg.text import words_of
+from rpsg.text import normalised_words, words_of
 from rpsg.types import Embedder
 
 # Canaries are few and short, so a model reads them more often than it would a pool of records. Two references

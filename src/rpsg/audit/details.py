@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rpsg.audit.wordruns import normalised_words
+from rpsg.text import normalised_words
 
 Kind = Literal["email", "url", "phone", "username", "id", "date", "address", "name", "place", "amount"]
 
@@ -78,7 +78,7 @@ _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
         re.compile(
             r"(?<![\w.])@\w{3,}|\b[ur]/\w{3,}|\b[A-Za-z]\w*_\w+\b"
             r"|(?i:user ?name|screen ?name|nickname|gamertag|alias|account name)"
-            r"[\s:,\"“'(]+(?:(?:is|was|as|of|called)\s+)?[\"“'(]*\b(?P<value>[a-z][a-z0-9_.]{4,})\b"
+            r"[\s:,\"“'(]{1,8}(?:(?:is|was|as|of|called)\s{1,8})?[\"“'(]{0,3}\b(?P<value>[a-z][a-z0-9_.]{4,})\b"
         ),
     ),
     (

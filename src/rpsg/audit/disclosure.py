@@ -64,7 +64,7 @@ def disclosure(game: Game, *, delta: float = 1e-6, split: Split = "fixed") -> tu
         counts = known.units.count(predicate.happened)
         findings += [
             _rate(predicate, counts),
-            *_amounts(predicate, counts),
+            *_amounts(predicate, _comparable(known.units, predicate.happened, game.seed, split)),
             *_bounds(predicate, known.units, game.seed, delta=delta, split=split),
         ]
     return tuple(findings)
@@ -149,7 +149,10 @@ def _amounts(predicate: _Predicate, counts: EventCounts) -> tuple[Finding, ...]:
             # Newcombe (1998): the distances of each rate to its own ends, squared and added.
             low=(excess - math.hypot(members - low_t, high_h - nonmembers)) * n,
             high=(excess + math.hypot(high_t - members, nonmembers - low_h)) * n,
-            detail="(p_T - p_H) N_T: members disclosed beyond what happens to non-members. May be below 0.",
+            detail=(
+                "(p_T - p_H) N_T: members disclosed beyond what happens to non-members; where units differ "
+                "in size, of pairs of one size. May be below 0."
+            ),
         ),
         replace(
             base,
@@ -165,11 +168,8 @@ def _amounts(predicate: _Predicate, counts: EventCounts) -> tuple[Finding, ...]:
 def _bounds(
     predicate: _Predicate, units: Units, seed: int, *, delta: float, split: Split
 ) -> Iterator[Finding]:
-    counts = units.count(predicate.happened)
-    base = _nothing_yet(predicate, counts)
-    if len(counts.strata) > 1 and split == "fixed":
-        # Large units are no trials like small ones: as many of each size on both sides.
-        counts = _paired_counts(units, predicate.happened, seed)
+    base = _nothing_yet(predicate, units.count(predicate.happened))
+    counts = _comparable(units, predicate.happened, seed, split)
     if not counts.n_members or not counts.n_nonmembers:
         return
     yield replace(
@@ -232,7 +232,11 @@ def _pairs(units: Units, happened: BoolArray, seed: int) -> tuple[BoolArray, Boo
     return np.concatenate(sides[0]), np.concatenate(sides[1])
 
 
-def _paired_counts(units: Units, happened: BoolArray, seed: int) -> EventCounts:
+def _comparable(units: Units, happened: BoolArray, seed: int, split: Split) -> EventCounts:
+    """Counts as many units of each size on both sides: large units are no trials like small ones."""
+    counts = units.count(happened)
+    if len(counts.strata) <= 1 or split == "coins":
+        return counts
     inside, outside = _pairs(units, happened, seed)
     return EventCounts(
         members=int(inside.sum()),

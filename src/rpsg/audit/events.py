@@ -71,6 +71,12 @@ class Units:
         """How many texts each unit has, shape (n_members + n_nonmembers,)."""
         return np.bincount(self.all, minlength=self.n_members + self.n_nonmembers)
 
+    @property
+    def n_partners(self) -> int:
+        """How many units have as many texts as some unit of the other side; of the side that has fewer."""
+        members, others = self.sizes[: self.n_members], self.sizes[self.n_members :]
+        return min(int(np.isin(members, others).sum()), int(np.isin(others, members).sum()))
+
     def count(self, happened: BoolArray) -> "EventCounts":
         """Counts the units to one or more of whose texts something happened.
 
@@ -92,7 +98,7 @@ class Units:
             alike = asked[sizes[asked] == size]
             has = alike[np.isin(alike, having)]
             strata.append(
-                Stratum(
+                EventCounts(
                     members=int((has < self.n_members).sum()),
                     nonmembers=int((has >= self.n_members).sum()),
                     n_members=int((alike < self.n_members).sum()),
@@ -107,16 +113,6 @@ def _names(units: tuple[str, ...], n_texts: int, side: str) -> list[tuple[str, s
         raise DataError(f"there are {n_texts} {side} texts and {len(units)} of their units; give one a text")
     # A text without a unit is one of its own, whatever its number.
     return [("unit", name) for name in units] or [(side, str(i)) for i in range(n_texts)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
-    """To how many of the units with one number of texts an event happened; see `EventCounts`."""
-
-    members: int
-    nonmembers: int
-    n_members: int
-    n_nonmembers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +131,10 @@ class EventCounts:
     nonmembers: int
     n_members: int
     n_nonmembers: int
-    strata: tuple[Stratum, ...] = ()
+    strata: "tuple[EventCounts, ...]" = ()
 
     @classmethod
-    def of(cls, strata: Sequence[Stratum]) -> "EventCounts":
+    def of(cls, strata: "Sequence[EventCounts]") -> "EventCounts":
         """Adds up units of every size."""
         return cls(
             members=sum(item.members for item in strata),
@@ -151,17 +147,12 @@ class EventCounts:
     @property
     def mirrored(self) -> "EventCounts":
         """Members in the place of non-members."""
-        sides = self.strata or (self,)
-        return EventCounts.of(
-            [
-                Stratum(
-                    members=item.nonmembers,
-                    nonmembers=item.members,
-                    n_members=item.n_nonmembers,
-                    n_nonmembers=item.n_members,
-                )
-                for item in sides
-            ]
+        return EventCounts(
+            members=self.nonmembers,
+            nonmembers=self.members,
+            n_members=self.n_nonmembers,
+            n_nonmembers=self.n_members,
+            strata=tuple(item.mirrored for item in self.strata),
         )
 
     @property
@@ -200,5 +191,7 @@ class EventCounts:
         chances = np.ones(1)
         for item in self.strata or (self,):
             n, having = item.n_members + item.n_nonmembers, item.members + item.nonmembers
+            if not n:
+                continue
             chances = np.convolve(chances, hypergeom.pmf(np.arange(having + 1), n, having, item.n_members))
         return min(1.0, float(chances[self.members :].sum()))

@@ -56,23 +56,33 @@ class KnownRuns:
         """
         named, group = self.runs.name(length), self.runs.group
         asked = in_group(named, group, SYNTHETIC) & ~in_group(named, group, PUBLIC)
-        found = np.flatnonzero(asked & (group < PUBLIC))
+        return np.where(asked, self._owner_of(named, asked)[named], -1)
+
+    def _owner_of(self, named: IntArray, asked: BoolArray) -> IntArray:
+        """Returns, of each run by its name, the unit that alone has it; -1 where none does."""
+        found = np.flatnonzero(asked & (self.runs.group < PUBLIC))
         run, unit = named[found], self.units.all[self.runs.text[found]]
         owner_of = np.full(len(named) + 1, -1, dtype=np.int64)
         # Of several units one is noted; whoever finds another there has it in common.
         owner_of[run] = unit
         owner_of[run[owner_of[run] != unit]] = -1
-        return np.where(asked, owner_of[named], -1)
+        return owner_of
 
     def units_with_own(self, length: int) -> IntArray:
         """Returns the units that have a run of `length` words of their own, in the release or not."""
         named, group = self.runs.name(length), self.runs.group
-        found = np.flatnonzero((named >= 0) & (group < PUBLIC) & ~in_group(named, group, PUBLIC))
-        run, unit = named[found], self.units.all[self.runs.text[found]]
-        owner_of = np.full(len(named) + 1, -1, dtype=np.int64)
-        owner_of[run] = unit
-        owner_of[run[owner_of[run] != unit]] = -1
+        owner_of = self._owner_of(named, (named >= 0) & ~in_group(named, group, PUBLIC))
         return np.unique(owner_of[owner_of >= 0])
+
+    def shared_with_release(self, length: int) -> IntArray:
+        """Returns the member units of whom the release has a run of `length` words that others have too.
+
+        A set phrase; or a text that stands nearly the same in two places, whose copies are nobody's own.
+        """
+        named, group = self.runs.name(length), self.runs.group
+        asked = in_group(named, group, SYNTHETIC) & ~in_group(named, group, PUBLIC) & (group == MEMBERS)
+        common = asked & (self.owners(length) < 0)
+        return np.unique(self.units.all[self.runs.text[common]])
 
     def texts_with(self, marked: BoolArray) -> BoolArray:
         """Tells which member and non-member texts have a marked word, members first.

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.audit.finding import Game
-from rpsg.audit.wordruns import words_alone
 from rpsg.errors import DataError
 from rpsg.rng import Streams
-from rpsg.text import words_of
+from rpsg.text import words_alone, words_of
 
 BoolArray = npt.NDArray[np.bool_]
 FloatVector = npt.NDArray[np.float64]
@@ -160,6 +159,6 @@ def _check(game: Game, sides: tuple[list[str], list[str]]) -> None:
         n_known = len(own & public)
         if n_known > len(own) / 2:
             raise DataError(
-                f"{n_known} of {len(own)} {name} texts are among the public texts too, and what is public "
-                "is never counted as leaked; give public texts that are neither private nor released"
+                f"{n_known} of {len(own)} {name} texts are among the public texts too, and runs of words "
+                "that are public are nobody's own; give public texts that are neither private nor released"
             )

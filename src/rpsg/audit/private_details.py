@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rpsg.audit.details import Detail, find_details
 from rpsg.audit.events import Units
 from rpsg.audit.finding import Game
-from rpsg.audit.wordruns import normalised_words
+from rpsg.text import normalised_words
 
 # "3 patients" returns by chance: listed, never tested.
 BY_CHANCE = frozenset({"amount"})

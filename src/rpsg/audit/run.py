@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rpsg.audit.aggregation import aggregation
 from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
 from rpsg.audit.control import check_split
-from rpsg.audit.copying import TESTED_RUN, copying
+from rpsg.audit.copying import TESTED_RUN, VERBATIM, copying
 from rpsg.audit.description import description
 from rpsg.audit.disclosure import disclosure
 from rpsg.audit.extraction import extraction
@@ -19,7 +19,7 @@ from rpsg.audit.pii_replay import pii_replay
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import ALPHA, MIN_UNITS, judge
-from rpsg.text import digest_of
+from rpsg.text import digest_of, normalised_words
 from rpsg.types import Embedder
 
 # A release of fewer says too little of anybody for "nothing was found" to mean something.
@@ -168,8 +168,31 @@ def _blind(game: Game) -> list[str]:
             f"{copied.members} units, p = {p_swapped:.2g}): the release was made from the non-members, or "
             "the two files were exchanged"
         )
-    if len(game.synthetic) < MIN_RELEASED:
+    n_partners = known.units.n_partners
+    if n_partners < MIN_UNITS:
         said.append(
-            f"{len(game.synthetic)} released texts; {MIN_RELEASED} are the least that attacks can work on"
+            f"only {n_partners} units of a side have as many texts as a unit of the other side; tests "
+            f"compare such units alone, and {MIN_UNITS} are the least"
         )
-    return said
+    n_common = len(known.shared_with_release(VERBATIM))
+    if n_common:
+        said.append(
+            f"the release has {VERBATIM} words in a row of {n_common} members that others have too: a set "
+            "phrase (name it with --public), or texts that stand nearly the same in two places, whose copies "
+            "no test can see; remove near duplicates"
+        )
+    return said + _little_released(game)
+
+
+def _little_released(game: Game) -> list[str]:
+    if len(game.synthetic) < MIN_RELEASED:
+        return [
+            f"{len(game.synthetic)} released texts; {MIN_RELEASED} are the least that attacks can work on"
+        ]
+    whole = {words for text in game.synthetic if len(words := tuple(normalised_words(text))) >= TESTED_RUN}
+    if len(whole) < MIN_RELEASED:
+        return [
+            f"only {len(whole)} different released texts have {TESTED_RUN} words; {MIN_RELEASED} are the "
+            "least that attacks can work on. Is it the right file and column?"
+        ]
+    return []

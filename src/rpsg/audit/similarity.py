@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.audit.wordruns import normalised_words
 from rpsg.errors import DataError
+from rpsg.text import normalised_words
 from rpsg.types import FloatArray, Trust
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rpsg.audit.finding import Game
-from rpsg.audit.wordruns import words_alone
 from rpsg.errors import DataError
+from rpsg.text import words_alone
 from rpsg.types import PrivateCorpus, PrivateRecord
 
 
@@ -73,6 +73,17 @@ def split_by_coin(corpus: PrivateCorpus, *, key: bytes | None = None) -> tuple[P
 
 def _hash(unit: str, key: bytes) -> bytes:
     return hashlib.blake2b(unit.encode(), key=key).digest()
+
+
+def without_repeats(corpus: PrivateCorpus) -> tuple[PrivateCorpus, int]:
+    """Keeps each text once, word for word; returns how many records were left out.
+
+    A text that two units have is nobody's own, so that a copy of it would not be seen.
+    """
+    kept = {words_alone(record.text): record for record in reversed(corpus.records)}
+    first = {record.record_id for record in kept.values()}
+    records = tuple(record for record in corpus.records if record.record_id in first)
+    return replace(corpus, records=records), len(corpus) - len(records)
 
 
 def without_shared(

@@ -6,7 +6,6 @@ runs are equal exactly if their names are. No hash, hence no collision. Sorting 
 number of words, and with the logarithm of the longest text; memory is one integer a word and doubling.
 """
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +14,10 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.text import words_of
+from rpsg.text import normalised_words
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-
-def normalised_words(text: str) -> list[str]:
-    """Returns the words of a text, compatible characters and upper and lower case made equal."""
-    return words_of(unicodedata.normalize("NFKC", text).casefold())
-
-
-def words_alone(text: str) -> str:
-    """Returns a text without case, punctuation and layout; one that holds no word stays as it is."""
-    return " ".join(normalised_words(text)) or text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -58,7 +58,9 @@ def audit(
     canaries: Annotated[
         Path | None, typer.Option(help="Secrets of planted canaries, to score with a run.")
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Column with the text. Default: text.", show_default=False)
+    ] = None,
     synthetic_text_column: Annotated[
         str | None, typer.Option(help="Its name in the synthetic file, where it differs.")
     ] = None,
@@ -101,20 +103,23 @@ def audit(
         "--nonmembers": nonmembers,
         "--public": public,
         "--canaries": canaries,
-        "--text-column": text_column != "text",
+        "--text-column": text_column,
         "--synthetic-text-column": synthetic_text_column,
         "--unit-column": unit_column,
         "-o": output,
     }
     _refuse_others(mode, [option for option, value in given.items() if value], config_file)
+    if thorough and not language_models:
+        raise ConfigError("--thorough is about the language models that --no-language-models leaves out")
+    column = text_column or "text"
     settings = _settings(embedder or ("none" if selftest else EMBEDDER), language_models, thorough)
     if selftest:
-        _self_test(chosen, text_column, seed, settings, quiet=quiet, as_json=as_json)
+        _self_test(chosen, column, seed, settings, quiet=quiet, as_json=as_json)
         return
     attack: Callable[..., Audit]
     if mode == "--from-data":
         folder = _needed(output, "-o")
-        config = _configure(chosen, config_file, text_column, unit_column, setting or [])
+        config = _configure(chosen, config_file, column, unit_column, setting or [])
         attack = partial(auditing.audit_from_data, chosen, config, folder, public=public)
     elif synthetic is not None:
         if chosen:
@@ -125,7 +130,7 @@ def audit(
             members=_needed(members, "--members"),
             nonmembers=_needed(nonmembers, "--nonmembers"),
             public=public,
-            text_column=text_column,
+            text_column=column,
             synthetic_text_column=synthetic_text_column,
             unit_column=unit_column,
         )

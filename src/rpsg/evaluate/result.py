@@ -1,12 +1,11 @@
 """The outcome of an evaluation, and the files it is written to."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rpsg.errors import ConfigError
 from rpsg.rundir import write_json
 from rpsg.scores import Score
+from rpsg.writers import check_own_files
 
 FORMAT = 1
 _READING = (
@@ -86,19 +85,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConfigError: it is a file, or that file is another tool's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; name a folder with -o")
-    path = folder / "metrics.json"
-    if not path.exists():
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if not isinstance(before, dict) or not {"how_to_read", "scores"} <= before.keys():
-        raise ConfigError(
-            f"{path} was not written by rpsg and is not overwritten; name another folder with -o"
-        )
+    check_own_files(
+        folder, known_by={"metrics.json": {"how_to_read", "scores"}}, beside=("metrics.schema.json",)
+    )
 
 
 def schema() -> dict[str, object]:

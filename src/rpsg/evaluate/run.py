@@ -20,7 +20,7 @@ from rpsg.evaluate.result import Evaluation, check_folder, write_metrics
 from rpsg.llm.language import detect_languages
 from rpsg.rng import Streams
 from rpsg.scores import Comparison, Metric, TextSample
-from rpsg.text import digest_of, words_of
+from rpsg.text import digest_of, words_alone, words_of
 from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
@@ -155,7 +155,7 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
         DataError: real and holdout are the same texts, one of them is a few texts repeated, or labels have
             no value in common.
     """
-    words = {role: [_as_words(text) for text in sample.texts] for role, sample in samples.items()}
+    words = {role: [words_alone(text) for text in sample.texts] for role, sample in samples.items()}
     real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
     held_out = set(samples["holdout"].texts)
     n_shared = len(held_out & set(samples["real"].texts))
@@ -180,6 +180,8 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
         known = set(samples["real"].labels.get(label, ())) - {""}
         if not known & set(values):
             raise DataError(f"label column {label!r}: real and synthetic values have nothing in common")
+        if not known & set(samples["holdout"].labels.get(label, ())):
+            raise DataError(f"label column {label!r}: real and holdout values have nothing in common")
     ours = {word for text in synthetic for word in words_of(text)}
     if not ours & {word for text in real for word in words_of(text)}:
         raise DataError("real and synthetic texts have no word in common; is it the right file and language?")
@@ -210,7 +212,9 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
         n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         if n_bad:
             raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
-        if vectors.shape[1] < _LEAST_DIMENSIONS or not vectors.any(axis=1).mean() > 1 / 2:
+        n_different = len(np.unique(vectors, axis=0))
+        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < len(set(sample.texts)) / 2
+        if vectors.shape[1] < _LEAST_DIMENSIONS or is_flat:
             raise DataError(
                 f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
                 "alike: they are no embeddings of texts"
@@ -258,11 +262,6 @@ def _notes_on_copies(words: dict[str, list[str]]) -> list[str]:
         ),
     )
     return [f"{n} {what}" for n, what in said if n]
-
-
-def _as_words(text: str) -> str:
-    """Returns what makes a text the same as another: its words, without case and punctuation."""
-    return " ".join(words_of(text)) or text
 
 
 def _readable(embedder: Embedder, samples: dict[str, TextSample], notes: list[str]) -> bool:
@@ -345,8 +344,14 @@ def evaluate_files(
 
 def _refuse_holdout(samples: dict[str, TextSample]) -> None:
     """Refuses to test a model on the texts that it was trained on."""
-    held_out = set(map(_as_words, samples["holdout"].texts))
-    n_same = sum(_as_words(text) in held_out for text in samples["synthetic"].texts)
+    held_out = set(map(words_alone, samples["holdout"].texts))
+    n_real = len(held_out & set(map(words_alone, samples["real"].texts)))
+    if n_real > len(held_out) / 2:
+        raise DataError(
+            f"{n_real} of {len(held_out)} holdout texts are also real texts, word for word; the holdout must "
+            "be other texts of the same source, or its figures mean nothing"
+        )
+    n_same = sum(words_alone(text) in held_out for text in samples["synthetic"].texts)
     if n_same > len(samples["synthetic"]) / 2:
         raise DataError(
             f"{n_same} of {len(samples['synthetic'])} synthetic texts are holdout texts, so every figure "
