@@ -1,6 +1,7 @@
 """`guarantee: end-to-end`: what is released is a function of ledger outputs and public inputs."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -119,6 +120,8 @@ def release_of(
     public = read_public_file(Path(settings.keys.public)).sha256 if settings.keys.public else ""
     opened = RunDir.create(folder, settings, fingerprint=data.fingerprint(texts), public=public)
     write_json(opened.manifest, {"run_id": "0" * 16, "layout": 1})
+    # Two folders of one id are copies of one run: the user's state would refuse the second's ledger.
+    os.environ["XDG_STATE_HOME"] = str(folder.with_name(f"{folder.name}.state").absolute())
     run(settings, texts, noise=noise)
     return {path.name: path.read_bytes() for path in sorted((folder / "release").iterdir())}
 

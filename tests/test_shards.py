@@ -1,6 +1,7 @@
 """Shards: several processes embed, one draws the noise; the release is that of one process."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def begin(folder: Path) -> tuple[RunConfig, RunDir]:
     opened = RunDir.create(folder, settings, fingerprint=data.fingerprint(CORPUS))
     # The run's random id is on the card.
     write_json(opened.manifest, {"run_id": "0" * 16, "layout": 1})
+    # Two folders of one id are copies of one run: the user's state would refuse the second's ledger.
+    os.environ["XDG_STATE_HOME"] = str(folder.with_name(f"{folder.name}.state").absolute())
     return settings, opened
 
 

@@ -48,7 +48,7 @@ def judge(
     if len(real) > MOST_REAL:
         rows = session.streams.get("scores").choice(len(real), size=MOST_REAL, replace=False)
         real = list(take(real, sorted(rows.tolist())))
-    labels = _comparable(result, real)
+    labels = _comparable(result, real, holdout)
     samples = {
         "real": _private_sample(session, real, labels),
         "holdout": _private_sample(session, holdout, labels),
@@ -75,12 +75,16 @@ def judge(
     return _noted(result, f"scores of the release, computed from private texts, are in {where}")
 
 
-def _comparable(result: RunResult, real: Sequence[PrivateRecord]) -> list[str]:
-    """Returns the label columns in which released texts have values that real ones have."""
+def _comparable(result: RunResult, *private: Sequence[PrivateRecord]) -> list[str]:
+    """Returns the label columns in which released texts have values that each private part has too."""
+
+    def values(name: str, items: Sequence[PrivateRecord | SyntheticText]) -> set[str | None]:
+        return {item.labels.get(name) for item in items}
+
     return [
         name
         for name in result.label_columns
-        if {item.labels.get(name) for item in result.texts} & {record.labels.get(name) for record in real}
+        if all(values(name, result.texts) & values(name, part) for part in private)
     ]
 
 

@@ -212,8 +212,8 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
         n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         if n_bad:
             raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
-        n_different = len(np.unique(vectors, axis=0))
-        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < len(set(sample.texts)) / 2
+        n_different, n_texts = len(np.unique(vectors, axis=0)), len(set(map(words_alone, sample.texts)))
+        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < n_texts / 2
         if vectors.shape[1] < _LEAST_DIMENSIONS or is_flat:
             raise DataError(
                 f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "

@@ -189,8 +189,9 @@ class Ledger:
         Raises:
             PrivacyError: the run had another ledger.
         """
-        state.check_head(f"run {run_id}", self._id, self._verify())
-        state.keep_head(f"run {run_id}", self._id, self._verify())
+        hashes = self._verify()
+        state.check_head(f"run {run_id}", self._id, hashes)
+        state.keep_head(f"run {run_id}", self._id, hashes)
 
     def attest(self, facts: Mapping[str, object], label: str = "card") -> None:
         """Puts facts into the chain: what the card is computed from, so that it can be compared with it."""
@@ -259,9 +260,7 @@ class Ledger:
             meta = {"ledger_id": secrets.token_hex(16), "binding": binding, "limit": limit}
             self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         if not {"ledger_id", "binding", "limit"} <= set(meta):
-            raise PrivacyError(
-                "the ledger lacks what identifies it: the file was edited; restore the run folder"
-            )
+            raise PrivacyError("the ledger lacks what identifies it: it was edited; restore the run folder")
         stored = json.loads(meta["limit"])
         if self._limit is None and stored is not None:
             self._limit = Limit(**stored)
@@ -351,22 +350,20 @@ class Ledger:
         try:
             if again:
                 raise sqlite3.IntegrityError
-            self._db.executemany(
-                "INSERT INTO claimed VALUES (?, ?)", [(name, label) for name in private_value]
-            )
+            rows = [(name, label) for name in private_value]
+            self._db.executemany("INSERT INTO claimed VALUES (?, ?)", rows)
         except sqlite3.IntegrityError:
             raise PrivacyError(
                 f"{label!r} would draw a second time for a record; one draw a record and run is allowed"
             ) from None
 
     def _undrawn(self, label: str, private_value: Mapping[str, object]) -> list[str]:
-        claimed = {
-            row[0] for row in self._db.execute("SELECT record_id FROM claimed WHERE label = ?", (label,))
-        }
-        row = self._db.execute(
-            "SELECT body FROM entries WHERE label = ? AND kind = 'release'", (label,)
-        ).fetchone()
-        if json.loads(row[0])["claimed"] != claim_hash(claimed) or not claimed.issuperset(private_value):
+        names = self._db.execute("SELECT record_id FROM claimed WHERE label = ?", (label,))
+        claimed = {name for (name,) in names}
+        found = self._db.execute("SELECT body FROM entries WHERE label = ? AND kind = 'release'", (label,))
+        if json.loads(found.fetchone()[0])["claimed"] != claim_hash(claimed) or not claimed.issuperset(
+            private_value
+        ):
             raise PrivacyError(f"{label!r} was begun for other records; start a new run folder")
         done = self._drawn(label)
         return [name for name in private_value if name not in done]
