@@ -165,7 +165,7 @@ def test_a_private_choice_cannot_be_made_to_look_like_none(
     assert apply_review(run).changed and ids(run) == everything and holds(run)
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
     assert call("release", run, "--pack", "--no-review") == 2
-    assert "1 texts are missing" in " ".join(capsys.readouterr().err.split())
+    assert "synthetic.jsonl: not byte for byte what the" in " ".join(capsys.readouterr().err.split())
     assert call("release", run, "--pack") == 0 and ids(run) == everything
 
 
@@ -216,6 +216,50 @@ def test_rows_are_those_drawn_each_once_and_in_that_order(runs: Path, how: str) 
     assert not find_changes(RunDir.open(runs / "selection"))
     path.write_text("".join(json.dumps(row) + "\n" for row in changed))
     assert find_changes(RunDir.open(runs / "selection"))
+
+
+@pytest.mark.parametrize("how", ["key twice", "column twice", "new column", "missing column", "spaces"])
+def test_what_a_reader_passes_over_does_not_leave(
+    runs: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "selection"
+    lines, table = run / "release/synthetic.jsonl", run / "release/synthetic.csv"
+    rows, cells = lines.read_text().splitlines(), table.read_text().splitlines()
+    before = lines.read_bytes(), table.read_bytes()
+    lines.write_text("\n".join({
+        "key twice": ['{"text": "SECRET", ' + rows[0][1:], *rows[1:]],
+        "new column": [f'{row[:-1]}, "SECRET": null}}' for row in rows],
+        "missing column": [re.sub(', "topic": "[^"]*"', "", row) for row in rows],
+        "spaces": [row.replace('", "', '",  "') for row in rows],
+    }.get(how, rows)) + "\n")  # fmt: skip
+    if how == "column twice":
+        table.write_text("\n".join(['"text",' + cells[0], *(f'"SECRET",{row}' for row in cells[1:])]) + "\n")
+    assert (lines.read_bytes(), table.read_bytes()) != before
+    assert call("release", run, "--pack", "--no-review") == 2 and not list(run.glob("*.zip"))
+    assert "rpsg release" in capsys.readouterr().err
+    with pytest.raises(RunDirError, match="not byte for byte"):
+        push_release(run, "us/posts")
+    assert call("release", run, "--pack") == 0
+    assert (lines.read_bytes(), table.read_bytes()) == before
+
+
+def test_a_file_put_back_after_a_review_does_not_leave(runs: Path) -> None:
+    run = runs / "selection"
+    table, lines = run / "release/synthetic.csv", run / "release/synthetic.jsonl"
+    before, rejected = table.read_bytes(), ids(run)[0]
+    reject(run, rejected, private=False)
+    apply_review(run)
+    kept = lines.read_text().splitlines(keepends=True)
+    table.write_bytes(before)
+    # Only what was rejected may be missing.
+    lines.write_text("".join(kept[1:]))
+    assert find_changes(RunDir.open(run)) == [
+        f"synthetic.{kind}: not byte for byte what the ledger released" for kind in ("csv", "jsonl")
+    ]
+    assert apply_review(run).changed and rejected not in table.read_text()
+    assert lines.read_text() == "".join(kept) and not find_changes(RunDir.open(run))
+    table.unlink()
+    assert find_changes(RunDir.open(run)) == ["synthetic.csv: missing"]
 
 
 def test_a_line_added_to_the_data_card_does_not_leave(runs: Path) -> None:

@@ -39,7 +39,10 @@ def push_release(
     check_publishable(run)
     problems = find_changes(run)
     if problems:
-        raise RunDirError(f"{run.release} is not pushed, because it does not hold: {'; '.join(problems)}")
+        raise RunDirError(
+            f"{run.release} is not pushed, because it does not hold: {'; '.join(problems)}. Texts are "
+            f"written anew, as they were released, by: rpsg release {run.root}"
+        )
     if review:
         _check_reviewed(run)
     # A page that was edited by hand would say what the release does not.

@@ -35,7 +35,10 @@ def pack_release(folder: Path) -> Path:
     check_publishable(run)
     problems = find_changes(run)
     if problems:
-        raise RunDirError(f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}")
+        raise RunDirError(
+            f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}. Texts are "
+            f"written anew, as they were released, by: rpsg release {run.root}"
+        )
     # A page that was edited by hand would say what the release does not.
     write_reports(folder)
     write_readme(run)

@@ -1,5 +1,6 @@
 """A run whose writer is on a server, in a process of its own: python run_until_killed.py FOLDER URL."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from keyed_noise import KeyedNoise
 def main(folder: str, url: str) -> None:
     # The run's random id is the only thing on the card that differs from run to run.
     rundir.secrets = SimpleNamespace(token_hex=lambda n: "0" * 2 * n)  # type: ignore[assignment]
+    # Two folders of one id are copies of one run: the user's state would refuse the second's ledger.
+    os.environ["XDG_STATE_HOME"] = f"{Path(folder).absolute()}.state"
     config = RunConfig.parse(
         {
             "guarantee": "end-to-end",

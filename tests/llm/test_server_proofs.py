@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -206,8 +207,10 @@ def test_a_killed_run_pays_no_call_twice_and_releases_the_same_bytes(
             if child.poll() is None and n_killed < n_kills:
                 child.kill()
                 n_killed += 1
-            if child.wait(300) == 0:
+            ended = child.wait(300)
+            if ended == 0:
                 break
+            assert ended == -signal.SIGKILL
             now = set(numbers_on_file(folder))
             assert on_file <= now
             on_file = now

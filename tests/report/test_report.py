@@ -164,7 +164,7 @@ def test_rows_that_are_missing_are_never_green(run_folder: Path) -> None:
     path = run_folder / "release/synthetic.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[5:]))
     (fault,) = read_private(run_folder).faults
-    assert fault == "synthetic.jsonl: 5 texts are missing, and the card does not say who chose"
+    assert fault == "synthetic.jsonl: not byte for byte what the ledger released"
 
 
 def test_copies_of_private_texts_never_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -361,9 +361,8 @@ class Ledger:
         names = self._db.execute("SELECT record_id FROM claimed WHERE label = ?", (label,))
         claimed = {name for (name,) in names}
         found = self._db.execute("SELECT body FROM entries WHERE label = ? AND kind = 'release'", (label,))
-        if json.loads(found.fetchone()[0])["claimed"] != claim_hash(claimed) or not claimed.issuperset(
-            private_value
-        ):
+        begun = json.loads(found.fetchone()[0])["claimed"]
+        if begun != claim_hash(claimed) or not claimed.issuperset(private_value):
             raise PrivacyError(f"{label!r} was begun for other records; start a new run folder")
         done = self._drawn(label)
         return [name for name in private_value if name not in done]

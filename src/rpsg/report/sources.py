@@ -104,7 +104,10 @@ def read_released(folder: Path) -> Released:
             f"{folder} is not written yet; finish the run with: rpsg resume {folder.parent}"
         ) from None
     except (ValueError, AttributeError, TypeError):
-        raise RunDirError(f"{folder} is not as this version of rpsg writes it") from None
+        raise RunDirError(
+            f"{folder} is not as this version of rpsg writes it; write it anew with: "
+            f"rpsg release {folder.parent}"
+        ) from None
 
 
 def read_rows(folder: Path) -> list[Row]:

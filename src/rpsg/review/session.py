@@ -44,7 +44,8 @@ def open_review(folder: Path, *, public: bool) -> Review:
         for row in released.rows
     }
     # Those too that an earlier review took out, so that this can be taken back.
-    texts |= {key: value for key, value in read_all_released(run.ledger).items() if key not in texts}
+    known = read_all_released(run.ledger).texts
+    texts |= {item.text_id: (item.text, item.labels) for item in known if item.text_id not in texts}
     return Review(
         texts={
             text_id: (text, {name: value for name, value in labels.items() if value is not None})
