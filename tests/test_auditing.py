@@ -217,6 +217,39 @@ def test_a_run_is_not_audited_against_other_data(capsys: pytest.CaptureFixture[s
     assert not Path("run/private/audit").exists()
 
 
+@pytest.mark.parametrize("edited", ["rows", "configuration"])
+def test_what_the_run_did_not_write_is_not_audited_as_its_own(
+    edited: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = Path("run"), write("posts.jsonl", stories(300))
+    assert call("run", data, *SETTINGS, "-n", "40", "--guarantee", "none", "-o", run, "--quiet") == 0
+    if edited == "rows":
+        rows = run / "release/synthetic.jsonl"
+        rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
+    else:
+        # Another seed would take other records for non-members.
+        config = run / "private/config.yaml"
+        config.write_text(config.read_text().replace("seed: 0", "seed: 7"))
+    assert call("audit", run, *FAST) == 2
+    expected = "not as the run wrote it" if edited == "rows" else "another configuration"
+    assert expected in " ".join(capsys.readouterr().err.split())
+    assert not (run / "private/audit").exists()
+
+
+@pytest.mark.parametrize("how", ["no spaces", "cyrillic"])
+def test_texts_that_hide_copies_leave_nothing_found_unsaid(
+    how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = stories(420)
+    files = [write("m.jsonl", texts[:150]), write("n.jsonl", texts[150:300])]
+    change = str.maketrans({" ": ""} if how == "no spaces" else {"a": "\u0430", "e": "\u0435", "o": "\u043e"})
+    released = [*texts[300:], *(text.translate(change) for text in texts[:4])]
+    arguments = ["audit", "--synthetic", write("s.jsonl", released), "--members", files[0]]
+    assert call(*arguments, "--nonmembers", files[1], "-o", "out", *FAST) == 0
+    assert "4 released texts have words of over 40 letters" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(Path("out/audit.json").read_text())["verdict"] == TOO_FEW
+
+
 def test_texts_that_occur_twice_do_not_stop_the_audit_of_a_run() -> None:
     texts = stories(300)
     data = write("posts.jsonl", [*texts, *texts[:30]])

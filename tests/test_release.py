@@ -185,12 +185,16 @@ def test_a_chain_written_anew_under_another_name_is_found(runs: Path) -> None:
     # Who edits private/ alone cannot make the ledger forget that private texts were shown.
     folder = runs / "end-to-end"
     open_review(folder, public=False)
+    config = folder / "private/config.yaml"
+    config.write_text(config.read_text() + "\n")
+    binding = RunDir.open(folder).binding
     with sqlite3.connect(folder / "private/ledger.sqlite") as db:
         limit = dict(db.execute("SELECT name, value FROM meta"))["limit"]
         db.execute("DELETE FROM entries WHERE kind = 'card' AND label = 'review'")
-        db.execute("UPDATE meta SET value = 'other' WHERE name IN ('ledger_id', 'binding')")
+        db.execute("UPDATE meta SET value = ? WHERE name = 'binding'", (binding,))
+        db.execute("UPDATE meta SET value = 'other' WHERE name = 'ledger_id'")
         rows = list(db.execute("SELECT entry_id, label, kind, body, result FROM entries ORDER BY entry_id"))
-        last = f"other/other/{limit}"
+        last = f"other/{binding}/{limit}"
         for number, (entry_id, *rest) in enumerate(rows, start=1):
             last = chain_hash(last, number, *rest)
             db.execute(

@@ -16,7 +16,7 @@ from rpsg.audit.pool import Pool
 from rpsg.audit.result import FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_repeats, without_shared
-from rpsg.canaries import Scoring, join_canaries, score_run
+from rpsg.canaries import Scoring, check_planted_run, check_release, join_canaries, score_run
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import ConfigError, DataError
@@ -100,7 +100,9 @@ def audit_run(
     config = run.read_config()
     if not run.is_done("released"):
         raise DataError(f"{folder} is not finished; finish it with: rpsg resume {folder}")
-
+    check_release(run)
+    if canaries is not None:
+        check_planted_run(canaries, run)
     corpus = pipeline.load_corpus(config)
     if json.loads((run.private / "data.json").read_text())["fingerprint"] != fingerprint(corpus):
         raise DataError(f"{config.data.path} is not what {folder} was made from; put those data back")

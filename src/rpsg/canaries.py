@@ -20,7 +20,7 @@ from rpsg.audit.result import Audit
 from rpsg.audit.verdict import LEAK, TOO_FEW, Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
-from rpsg.errors import ConfigError
+from rpsg.errors import ConfigError, RunDirError
 from rpsg.llm.calls import CallStore
 from rpsg.loading import OnProgress, load_models
 from rpsg.plan_keys import plan_keys
@@ -29,6 +29,7 @@ from rpsg.privacy.budget import Cost, budgets_of
 from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.ledger import read_run
 from rpsg.public import PublicSession, read_public_corpus, write_public_texts
+from rpsg.release import find_changes
 from rpsg.rng import Streams
 from rpsg.rundir import RunDir
 from rpsg.text import words_alone
@@ -231,11 +232,36 @@ def score_run(secrets_file: Path, folder: Path, how: Scoring) -> tuple[Finding, 
         RunDirError: there is no run.
     """
     run = RunDir.open(folder)
-    if not run.contains_canaries:
-        raise ConfigError(f"{folder} was not made from planted data; run the planted file first: rpsg run")
-    _check_planting(read_secrets(secrets_file), run, secrets_file)
+    check_planted_run(secrets_file, run)
     synthetic = read_synthetic(_released_file(run), text_column="text")
+    check_release(run)
     return score_texts(secrets_file, synthetic, how, claim=claim_of(run))
+
+
+def check_planted_run(secrets_file: Path, run: RunDir) -> None:
+    """Refuses secrets that are not those of a run's data.
+
+    Raises:
+        ConfigError: the run was not made of these planted data, or they are gone.
+    """
+    if not run.contains_canaries:
+        raise ConfigError(f"{run.root} was not made from planted data; run the planted file first: rpsg run")
+    _check_planting(read_secrets(secrets_file), run, secrets_file)
+
+
+def check_release(run: RunDir) -> None:
+    """Refuses to attack, as a run's, texts that are not those it released.
+
+    Raises:
+        RunDirError: card or rows are not as the run wrote them.
+        PrivacyError: the ledger, or the configuration it was begun with, was edited.
+    """
+    problems = find_changes(run)
+    if problems:
+        raise RunDirError(
+            f"{run.release} is not as the run wrote it ({'; '.join(problems)}); put it back, or audit the "
+            "file alone with --synthetic"
+        )
 
 
 def score_texts(
@@ -328,7 +354,7 @@ def _check_planting(found: Secrets, run: RunDir, secrets_file: Path) -> None:
 
 
 def _released_file(run: RunDir) -> Path:
-    found = sorted(run.release.glob("synthetic.*"))
-    if not found:
+    found = run.release / f"synthetic.{run.read_config().output.formats[0]}"
+    if not found.exists():
         raise ConfigError(f"{run.root} has released nothing yet; go on with: rpsg resume {run.root}")
-    return found[0]
+    return found

@@ -58,6 +58,12 @@ _UNSEEN = re.compile(
 MIN_WORDS = 12
 
 
+# Apostrophes as keyboards and programs write them, and a line in the place of a space.
+_SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
+# Between letters of other scripts these have a meaning; where words are compared they only hide.
+_JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
+
+
 def words_of(text: str) -> list[str]:
     """Returns the words in lower case, punctuation stripped."""
     return _WORD.findall(text.lower())
@@ -193,14 +199,19 @@ class WordRuns:
 
 
 def _runs(text: str, length: int) -> Iterable[bytes]:
-    words = words_of(text)
+    words = normalised_words(text)
     for start in range(len(words) - length + 1):
         yield blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).digest()
 
 
 def normalised_words(text: str) -> list[str]:
-    """Returns the words of a text, compatible characters and upper and lower case made equal."""
-    return words_of(unicodedata.normalize("NFKC", text).casefold())
+    """Returns the words of a text as they are compared, however a program wrote them.
+
+    Compatible characters, upper and lower case and all apostrophes are equal; characters that nobody sees
+    are left out.
+    """
+    seen = _UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", text))
+    return words_of(unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN)).casefold())
 
 
 def words_alone(text: str) -> str:

@@ -4,12 +4,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, pstdev
 
 import pytest
 
-from rpsg.audit.canary import KINDS, Canary, Secrets, check_plan, read_secrets
+from rpsg.audit.canary import KINDS, Canary, Secrets, check_plan, read_secrets, to_json
 from rpsg.audit.canary_mark import is_planted, mark_path
 from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.canary_texts import TextMaker
@@ -258,6 +259,24 @@ def test_a_file_that_is_no_secrets_file(tmp_path: Path, content: str) -> None:
     assert "hush" not in str(caught.value)
     with pytest.raises(DataError, match="cannot read"):
         read_secrets(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"canaries": []}, {"guess_shares": []}, {"guess_shares": [0.0]}, {"primary": {"tail": "fact_fuzzy"}},
+        {"primary": {"suffix": "lm_rmia"}}, {"primary": {}},
+    ],
+)  # fmt: skip
+def test_edited_secrets_are_none(tmp_path: Path, edited: dict[str, object]) -> None:
+    item = Canary(canary_id="1", kind="tail", text="hush", labels={}, n_rep=1, is_in=True)
+    values = json.loads(to_json(Secrets(canaries=(item, replace(item, kind="suffix")), has_units=False)))
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(values))
+    assert len(read_secrets(path).canaries) == 2
+    path.write_text(json.dumps(values | edited))
+    with pytest.raises(DataError, match="no secrets file"):
+        read_secrets(path)
 
 
 def test_a_canary_does_not_print_itself() -> None:

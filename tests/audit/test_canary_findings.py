@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,30 @@ def test_a_release_that_copies_shows_every_coin(tmp_path: Path) -> None:
     assert guessed.value == 1.0 and guessed.control is not None and guessed.control < 0.35
 
 
+def test_a_claim_is_refuted_at_the_error_of_a_verdict(tmp_path: Path) -> None:
+    # The bound that is shown has 95 % confidence: one exact claim in twenty lies below it.
+    secrets, texts = planted(tmp_path)
+    shown = bound(canary_findings(secrets, texts, claim=CLAIM)).value or 0.0
+    at_verdict = one_run_epsilon(N, N, N, DELTA, 1 - 0.01 / 3)
+    assert at_verdict < shown
+    for epsilon, is_leak in ((shown - 0.01, False), (at_verdict + 0.01, False), (at_verdict - 0.01, True)):
+        found = bound(canary_findings(secrets, texts, claim=Claim(delta=DELTA, epsilon={1: epsilon})))
+        assert found.is_leak is is_leak and found.value == shown
+
+
+def test_groups_share_the_error_of_a_verdict(tmp_path: Path) -> None:
+    secrets, _ = planted(tmp_path)
+    sizes = (1, 4, 16)
+    canaries = tuple(replace(item, n_rep=sizes[i % 3]) for i, item in enumerate(secrets.canaries))
+    secrets = replace(secrets, canaries=canaries, has_units=False)
+    texts = [item.text for item in canaries if item.is_in]
+    n = len(secrets.groups()[1])
+    at_verdict = one_run_epsilon(n, n, n, DELTA, 1 - 0.01 / 9)
+    for epsilon, is_leak in ((at_verdict + 0.01, False), (at_verdict - 0.01, True)):
+        claim = Claim(delta=DELTA, epsilon={1: epsilon, 4: 99.0, 16: 99.0})
+        assert bound(canary_findings(secrets, texts, claim=claim)).is_leak is is_leak
+
+
 def test_a_release_made_without_the_data_shows_nothing(tmp_path: Path) -> None:
     # 8 independent plantings: about 0.4 bounds are above 0 if the confidence is what it says.
     above, p_values = 0, []
@@ -141,7 +166,6 @@ def test_repeated_canaries_bound_the_epsilon_of_their_group(tmp_path: Path) -> N
 
 def test_scores_see_no_coin(tmp_path: Path) -> None:
     """With the coins turned over, what was above the middle is as far below it."""
-    from dataclasses import replace
 
     secrets, texts = planted(tmp_path)
     turned = replace(secrets, canaries=tuple(replace(c, is_in=not c.is_in) for c in secrets.canaries))
@@ -176,7 +200,6 @@ def test_models_trained_on_the_release_know_the_canaries_in_it(tmp_path: Path) -
 
 
 def test_too_few_canaries_of_a_kind_say_nothing(tmp_path: Path) -> None:
-    from dataclasses import replace
 
     secrets, texts = planted(tmp_path)
     few = replace(secrets, canaries=(*secrets.of_kind("fact"), *secrets.of_kind("tail")[:6]))

@@ -1,5 +1,6 @@
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from rpsg.audit.finding import Finding, Game
 from rpsg.audit.own import SYNTHETIC, KnownRuns
 from rpsg.audit.wordruns import WordRuns
 from rpsg.errors import DataError
+from rpsg.text import WordRuns as TextRuns
 from rpsg.text import normalised_words
 
 LONG = " ".join(f"w{i}" for i in range(40))
@@ -83,7 +85,24 @@ def test_a_run_of_two_units_or_of_a_public_text_is_nobodys_own() -> None:
 
 
 def test_case_punctuation_and_width_of_letters_do_not_count() -> None:
-    assert normalised_words("STRASSE, it’s ﬁne!") == normalised_words("straße it’s fine")
+    assert normalised_words("STRASSE, it’s ﬁne!") == normalised_words("straße it's fine")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "don\u02bct",
+        "don\u00b4t",
+        "don`t",
+        "do\u00adn't",
+        "d\u200bon't",
+        "d\u200do\ufe0fn't",
+        "\u202edon't\u202c",
+    ],
+)
+def test_signs_that_a_program_changes_or_nobody_sees_do_not_count(written: str) -> None:
+    assert normalised_words(f"a {written}\u2028b_c\x0bd") == ["a", "don't", "b", "c", "d"]
+    assert TextRuns.build([f"they {written} know"], 3).shared_with("They don’t know")
 
 
 # --- the findings ----------------------------------------------------------------------------------
@@ -116,6 +135,38 @@ def test_p_values_under_random_labels_are_not_too_small(abstracts: list[str], ot
         game = Game(members=tuple(texts[:30]), nonmembers=tuple(texts[30:]), synthetic=release)
         p_values.append(of(copying(game), "copied_runs").p_value)
     assert sum(p <= 0.05 for p in p_values if p is not None) <= 7
+
+
+def notice(date: str) -> str:
+    words = LONG.split()
+    return " ".join([*words[:22], *date.split(), *words[22:45]])
+
+
+def test_a_phrase_of_everybody_with_a_date_in_it_is_nobodys_own() -> None:
+    days = [f"on {i} March 2019" for i in range(40)]
+    game = Game(
+        members=tuple(f"m{i} {notice(day)}" for i, day in enumerate(days[:20])),
+        nonmembers=tuple(f"n{i} {notice(day)}" for i, day in enumerate(days[20:])),
+        synthetic=(notice(days[3]), notice(days[7])),
+    )
+    found = of(copying(game), "verbatim_runs")
+    assert (found.value, found.is_leak) == (0, False) and find_copies(game).members == ()
+    assert KnownRuns.of(game).shared_with_release(30).tolist() == [3, 7]
+    # Half of thirty words around it are one member's alone.
+    own = " ".join(f"own{i}" for i in range(16))
+    game = replace(
+        game, members=(*game.members, f"{own} {notice(days[39])}"), synthetic=(f"{own} {notice(days[39])}",)
+    )
+    assert of(copying(game), "verbatim_runs").is_leak
+
+
+def test_what_comes_back_of_both_sides_is_left_to_the_test() -> None:
+    texts = [" ".join(f"t{i}w{j}" for j in range(40)) for i in range(200)]
+    game = Game(members=tuple(texts[:100]), nonmembers=tuple(texts[100:]), synthetic=())
+    for members, nonmembers, is_leak in ((1, 0, True), (3, 2, False), (12, 1, True)):
+        released = (*texts[:members], *texts[100 : 100 + nonmembers])
+        found = of(copying(replace(game, synthetic=released)), "verbatim_runs")
+        assert (found.value, found.control, found.is_leak) == (members, nonmembers, is_leak)
 
 
 def test_thirty_words_of_one_member_are_a_leak_and_twenty_nine_are_not() -> None:

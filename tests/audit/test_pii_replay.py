@@ -36,7 +36,7 @@ def found(text: str) -> set[tuple[str, str]]:
         ("When Dr. Thackeray came", "name", "dr thackeray"),
         ("a boy named Wren", "name", "wren"),
         ("the clinic, Juniper Ledge Family Clinic, said", "name", "juniper ledge family clinic"),
-        ("my username is gums_of_steel", "username", "gums_of_steel"),
+        ("my username is gums_of_steel", "username", "gums of steel"),
         ("In Duluth you need a coat", "place", "duluth"),
         ("I owe $5,200 by then", "amount", "5 200"),
     ],
@@ -103,7 +103,7 @@ def test_copied_posts_replay_their_details(posts: list[str]) -> None:
     findings = pii_replay(game)
     main = of(findings, "pii_replay")
     assert main.decides and main.p_value < 1e-4 and main.value > 0.15 > main.control  # type: ignore[operator]
-    assert of(findings, "pii_email").is_leak
+    assert of(findings, "pii_telling").is_leak
     replays = [replay for replay in find_replays(game) if replay.kind in ("email", "phone", "id", "address")]
     assert len(replays) > 5
     # Copies stand after the 40 other posts, in the same order.
@@ -124,11 +124,20 @@ def test_a_row_of_quotes_takes_no_time() -> None:
     assert time.perf_counter() - began < 2
 
 
-def test_one_address_may_be_chance_and_two_are_not(posts: list[str]) -> None:
-    for n, is_leak in ((1, False), (2, True)):
-        members = [f"I lived at {i + 1}{i}7 Harrowgate Street back then." for i in range(n)]
-        game = posts_game([*members, *posts[n:]], [*posts[280:], *members])
-        assert of(pii_replay(game), "pii_address").is_leak is is_leak
+@pytest.mark.parametrize("text", ["I lived at {}47 Harrowgate Street.", "Case RX-{}7-4410-9 is mine."])
+def test_a_few_addresses_may_be_chance_and_many_are_not(posts: list[str], text: str) -> None:
+    # Eight of members alone, or eleven and one, are too many for chance: a helpline's address comes back of
+    # both sides.
+    own = [text.format(i + 11) for i in range(24)]
+    for n_members, n_nonmembers, is_leak in ((3, 0, False), (8, 0, True), (8, 1, False), (11, 1, True)):
+        game = Game(
+            members=(*posts[:100], *own[:12]),
+            nonmembers=(*posts[100:200], *own[12:]),
+            synthetic=(*posts[280:], *own[:n_members], *own[12 : 12 + n_nonmembers]),
+        )
+        found = of(pii_replay(game), "pii_telling")
+        assert (found.value, found.control) == (n_members, n_nonmembers)
+        assert found.is_leak is is_leak, found
 
 
 def test_removed_details_are_not_replayed(posts: list[str], planted: list[list[dict[str, str]]]) -> None:

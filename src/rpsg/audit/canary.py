@@ -37,6 +37,8 @@ PRIMARY: Mapping[Kind, ScoreName] = {
     "fact": "fact_fuzzy",
     "tail": "rare_words",
 }
+# Those that every kind has, without a language model.
+_FOR_ALL = ("nearest", "rare_words", "longest_run", "bigram_ratio")
 # Shares of the canaries that are guessed, highest scores first. With all of them, those in the lower of two
 # clusters of scores are guessed "out"; few guesses suit a release that leaks few canaries and hides others.
 GUESS_SHARES = (1.0, 0.25, 0.05)
@@ -156,12 +158,25 @@ def read_secrets(path: Path) -> Secrets:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(values, dict) and values.pop("version", None) == _VERSION:
-            return TypeAdapter(Secrets).validate_json(json.dumps(values))
+            found = TypeAdapter(Secrets).validate_json(json.dumps(values))
+            if _can_be_scored(found):
+                return found
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; name the file of --secrets") from None
     except (ValidationError, ValueError, KeyError, TypeError):
         pass
     raise DataError(f"{path} is no secrets file of this version; name what rpsg canary plant wrote")
+
+
+def _can_be_scored(secrets: Secrets) -> bool:
+    """Tells whether a file that reads as secrets is one that `rpsg canary plant` can have written."""
+    kinds = {item.kind for item in secrets.canaries}
+    return (
+        bool(kinds)
+        and all(secrets.primary.get(kind) in {PRIMARY[kind], *_FOR_ALL} for kind in kinds)
+        and bool(secrets.guess_shares)
+        and all(0 < share <= 1 for share in secrets.guess_shares)
+    )
 
 
 def check_plan(n_canaries: int, repetitions: Sequence[int], n_records: int, n_poisons: int = 0) -> None:

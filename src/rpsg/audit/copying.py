@@ -11,6 +11,7 @@ from rpsg.audit.estimators import clopper_pearson
 from rpsg.audit.events import BoolArray, IntArray
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.own import MEMBERS, NONMEMBERS, PUBLIC, SYNTHETIC, KnownRuns
+from rpsg.audit.verdict import ALPHA
 from rpsg.audit.wordruns import in_group
 
 # Of runs so long the share is reported.
@@ -19,8 +20,10 @@ RUN = 8
 # (Brown et al. 2020). Of 1,000 abstracts, 7 share eight words in a row with one of 150 others and with no
 # third text; thirteen, none.
 TESTED_RUN = 13
-# So many words of one person's text, and of no other known text, are a leak by themselves.
+# So many words of one person's text, and of no other known text, are a leak by themselves, unless
+# non-members' come back as well.
 VERBATIM = 30
+VERBATIM_RUNS = "verbatim_runs"
 _DETAIL = (
     "Own means: in texts of one unit only and in no public text. Words without case and punctuation. "
     "Fisher's exact test over units, among those of as many texts."
@@ -70,7 +73,7 @@ def find_copies(game: Game) -> PrivateCopies:
         DataError: units do not fit the texts.
     """
     known = KnownRuns.of(game)
-    marked = _of_members(known, known.owners(VERBATIM))
+    marked = _of_members(known, known.owners(VERBATIM, mostly_own=True))
     texts = known.runs.text
     return PrivateCopies(
         members=tuple(np.unique(texts[marked & (known.runs.group == MEMBERS)]).tolist()),
@@ -110,20 +113,26 @@ def _own_runs(known: KnownRuns) -> Finding:
 
 
 def _verbatim(known: KnownRuns) -> Finding:
-    owners = known.owners(VERBATIM)
+    owners = known.owners(VERBATIM, mostly_own=True)
     counts = known.units.count(known.texts_with(owners >= 0))
     in_release = np.unique(known.runs.text[_of_members(known, owners) & (known.runs.group == SYNTHETIC)])
+    p_value = counts.p_value()
+    # Where those of non-members come back as well, they may come from elsewhere: then the test decides.
+    is_leak = counts.members > 0 and (counts.nonmembers == 0 or (p_value is not None and p_value < ALPHA))
     return Finding(
         family="copying",
-        attack="verbatim_runs",
+        attack=VERBATIM_RUNS,
         statistic=f"members with an own run of {VERBATIM} words in the release",
         value=float(counts.members),
         control=float(counts.nonmembers),
-        p_value=counts.p_value(),
+        p_value=p_value,
         n_members=counts.n_members,
         n_nonmembers=counts.n_nonmembers,
-        is_leak=counts.members > 0,
-        detail=f"{len(in_release)} released texts hold one: a leak by itself. {_DETAIL}",
+        is_leak=is_leak,
+        detail=(
+            f"{len(in_release)} released texts hold one{': a leak by itself' if is_leak else ''}. Half of "
+            f"its words stand in no phrase of eight that others have. {_DETAIL}"
+        ),
     )
 
 

@@ -13,6 +13,8 @@ from rpsg.audit.finding import Game
 from rpsg.audit.wordruns import WordRuns, in_group
 
 MEMBERS, NONMEMBERS, PUBLIC, SYNTHETIC = range(4)
+# A run is a set phrase where it is made of runs so long that others have too, around a date or a name.
+_PHRASE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -41,7 +43,7 @@ class KnownRuns:
         n_known = len(game.members) + len(game.nonmembers) + len(game.public)
         return cls(runs=runs, units=units, n_known=n_known)
 
-    def owners(self, length: int) -> IntArray:
+    def owners(self, length: int, *, mostly_own: bool = False) -> IntArray:
         """Returns who alone has the run of `length` words that starts at each word and the release contains.
 
         The question is symmetric in members and non-members: whether a unit is found does not depend on
@@ -49,6 +51,8 @@ class KnownRuns:
 
         Args:
             length: words of a run.
+            mostly_own: half of its words must stand in no run of eight that others have too. A notice that
+                everybody uses, with a date in it, is not somebody's own for the date.
 
         Returns:
             Unit number, also at the words of the release; -1 where the run is not in the release, or is
@@ -56,7 +60,22 @@ class KnownRuns:
         """
         named, group = self.runs.name(length), self.runs.group
         asked = in_group(named, group, SYNTHETIC) & ~in_group(named, group, PUBLIC)
-        return np.where(asked, self._owner_of(named, asked)[named], -1)
+        owner_of = self._owner_of(named, asked)
+        if mostly_own:
+            phrases = asked & (group < PUBLIC) & (self._n_own_words(length) < length / 2)
+            owner_of[named[phrases]] = -1
+        return np.where(asked, owner_of[named], -1)
+
+    def _n_own_words(self, length: int) -> IntArray:
+        """Returns, of `length` words from each on, how many stand in no run of eight that others have too."""
+        named, group = self.runs.name(_PHRASE), self.runs.group
+        is_common = (self._owner_of(named, named >= 0)[named] < 0) | in_group(named, group, PUBLIC)
+        begun = np.concatenate([[0], np.cumsum((named >= 0) & is_common)])
+        places = np.arange(len(named))
+        is_own = begun[places + 1] == begun[np.maximum(places + 1 - _PHRASE, 0)]
+        owned = np.concatenate([[0], np.cumsum(is_own)])
+        n_own: IntArray = owned[np.minimum(places + length, len(named))] - owned[:-1]
+        return n_own
 
     def _owner_of(self, named: IntArray, asked: BoolArray) -> IntArray:
         """Returns, of each run by its name, the unit that alone has it; -1 where none does."""
@@ -81,7 +100,7 @@ class KnownRuns:
         """
         named, group = self.runs.name(length), self.runs.group
         asked = in_group(named, group, SYNTHETIC) & ~in_group(named, group, PUBLIC) & (group == MEMBERS)
-        common = asked & (self.owners(length) < 0)
+        common = asked & (self.owners(length, mostly_own=True) < 0)
         return np.unique(self.units.all[self.runs.text[common]])
 
     def texts_with(self, marked: BoolArray) -> BoolArray:

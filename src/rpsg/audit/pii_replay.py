@@ -14,20 +14,20 @@ from rpsg.audit.estimators import clopper_pearson
 from rpsg.audit.events import EventCounts, IntArray
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.private_details import DetailFinder, PrivateDetails
+from rpsg.audit.verdict import ALPHA
 
 KINDS: tuple[Kind, ...] = (
     "email", "url", "phone", "username", "id", "date", "address", "name", "place", "amount"
 )  # fmt: skip
+TELLING = "pii_telling"
 # One sign more or less is another date, another sum.
 _NOT_FUZZY = frozenset({"amount", "date"})
 _MIN_FUZZY = 6
 _MAX_FUZZY = 100
-# Hardly anybody writes these by chance where they are long. A model may write "123 Main Street" once, which
-# is also somebody's address; those of two people are no accident.
-# Not ids: registry numbers and names of genes look like them, and 2 of 42 stood in other abstracts too.
-_UNMISTAKABLE = frozenset({"email", "address"})
-_MIN_UNMISTAKABLE = 10
-_MIN_OWNERS = 2
+# Who is meant is plain from these, where they are long. Public ones, such as a helpline's, return by chance,
+# of members and of non-members alike, so they are counted on both sides.
+_TELLING = frozenset({"address", "email", "id", "phone"})
+_MIN_TELLING = 10
 
 
 def pii_replay(game: Game) -> tuple[Finding, ...]:
@@ -38,9 +38,9 @@ def pii_replay(game: Game) -> tuple[Finding, ...]:
 
     Returns:
         The share of member units of whom a private detail is in the release word for word (it decides); the
-        same up to one sign or the order of words; by kind, the share of details that are there. Long
-        e-mail or postal addresses of two member units are a leak by themselves if none of non-members is
-        there.
+        same up to one sign or the order of words; how many member units have an address or a number of ten
+        signs or more there (a leak by itself where an exact test of these alone gives p < 0.01); by kind,
+        the share of details that are there.
 
     Raises:
         DataError: units do not fit the texts.
@@ -49,6 +49,7 @@ def pii_replay(game: Game) -> tuple[Finding, ...]:
     return (
         _units_finding(replay, fuzzy=False),
         _units_finding(replay, fuzzy=True),
+        _telling_finding(replay),
         *(_kind_finding(replay, kind) for kind in KINDS),
     )
 
@@ -112,6 +113,11 @@ class _Replay:
         tested = self.private.of_members() | self.private.of_nonmembers()
         return self.private.units.count_units(self._units(tested & shown), among=self._units(tested))
 
+    def count_telling(self) -> EventCounts:
+        """Counts units with an address or number that tells who is meant, and those found in the release."""
+        telling = {detail for detail in self.private.owners if _is_telling(detail)}
+        return self.private.units.count_units(self._units(telling & self.exact), among=self._units(telling))
+
     def _units(self, details: Iterable[Detail]) -> IntArray:
         return np.array(sorted({self.private.owners[detail] for detail in details}), dtype=np.int64)
 
@@ -169,15 +175,34 @@ def _units_finding(replay: _Replay, *, fuzzy: bool) -> Finding:
     )
 
 
+def _telling_finding(replay: _Replay) -> Finding:
+    counts = replay.count_telling()
+    p_value = counts.p_value()
+    return Finding(
+        family="pii",
+        attack=TELLING,
+        statistic="members with an address or number of their own in the release",
+        value=float(counts.members),
+        control=float(counts.nonmembers),
+        p_value=p_value,
+        n_members=counts.n_members,
+        n_nonmembers=counts.n_nonmembers,
+        is_leak=p_value is not None and p_value < ALPHA,
+        detail=(
+            f"e-mail and postal addresses, phone numbers and ids of {_MIN_TELLING} signs or more, word for "
+            f"word; {counts.n_members} members and {counts.n_nonmembers} non-members have one. "
+            "Fisher's exact test over units."
+        ),
+    )
+
+
+def _is_telling(detail: Detail) -> bool:
+    return detail.kind in _TELLING and len(" ".join(detail.words)) >= _MIN_TELLING
+
+
 def _kind_finding(replay: _Replay, kind: Kind) -> Finding:
     counts = replay.count_details(kind)
     low, high = clopper_pearson(counts.members, counts.n_members)
-    owners, n_members = replay.private.owners, replay.private.units.n_members
-    shown = {
-        owners[detail]
-        for detail in replay.exact
-        if detail.kind == kind and owners[detail] < n_members and _is_unmistakable(detail)
-    }
     return Finding(
         family="pii",
         attack=f"pii_{kind}",
@@ -188,13 +213,8 @@ def _kind_finding(replay: _Replay, kind: Kind) -> Finding:
         control=counts.nonmember_rate,
         n_members=counts.n_members,
         n_nonmembers=counts.n_nonmembers,
-        is_leak=len(shown) >= _MIN_OWNERS and counts.nonmembers == 0,
         detail=(
             f"{counts.members} of the members' details, {counts.nonmembers} of the non-members'; numbers are "
             "of different details, not of units."
         ),
     )
-
-
-def _is_unmistakable(detail: Detail) -> bool:
-    return detail.kind in _UNMISTAKABLE and len(" ".join(detail.words)) >= _MIN_UNMISTAKABLE

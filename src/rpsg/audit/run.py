@@ -1,5 +1,6 @@
 """The audit on one page: check the split, attack, judge."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from rpsg.audit.aggregation import aggregation
 from rpsg.audit.auxiliary import THOROUGH, AuxiliarySettings
 from rpsg.audit.control import check_split
-from rpsg.audit.copying import TESTED_RUN, VERBATIM, copying
+from rpsg.audit.copying import TESTED_RUN, VERBATIM, VERBATIM_RUNS, copying
 from rpsg.audit.description import description
 from rpsg.audit.disclosure import disclosure
 from rpsg.audit.extraction import extraction
@@ -15,7 +16,7 @@ from rpsg.audit.finding import Finding, Game
 from rpsg.audit.linkage import linkage, other_models
 from rpsg.audit.membership import membership_findings, membership_scores
 from rpsg.audit.own import KnownRuns
-from rpsg.audit.pii_replay import pii_replay
+from rpsg.audit.pii_replay import TELLING, pii_replay
 from rpsg.audit.pool import Pool
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import ALPHA, MIN_UNITS, judge
@@ -24,6 +25,11 @@ from rpsg.types import Embedder
 
 # A release of fewer says too little of anybody for "nothing was found" to mean something.
 MIN_RELEASED = 20
+
+# Words that somebody wrote so that they are found nowhere: spaces taken out, letters of other alphabets.
+_LONGEST = 40
+_MIXED = re.compile("[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]")
+_MAX_ODD = 0.01
 
 FIXED_SPLIT = (
     "members and non-members are a random split of fixed sizes, so a bound on epsilon is one of replacing a "
@@ -117,7 +123,7 @@ def audit(
             findings,
             n_members=pool.n_members,
             n_nonmembers=pool.n_nonmembers,
-            blind=_blind(game),
+            blind=[*_blind(game), *_doubts(findings)],
         ),
         control=control,
         findings=tuple(findings),
@@ -184,6 +190,20 @@ def _blind(game: Game) -> list[str]:
     return said + _little_released(game)
 
 
+def _doubts(findings: Sequence[Finding]) -> list[str]:
+    """Names what came back of members and cannot be told from chance: neither a leak nor nothing."""
+    said = {
+        VERBATIM_RUNS: f"{VERBATIM} words in a row of their own",
+        TELLING: "an address or a number of their own",
+    }
+    return [
+        f"the release has {said[item.attack]} of {item.value:.0f} members and of {item.control or 0:.0f} "
+        "non-members: too few, or too alike, to tell a leak from what is known elsewhere"
+        for item in findings
+        if item.attack in said and item.value and not item.is_leak
+    ]
+
+
 def _little_released(game: Game) -> list[str]:
     if len(game.synthetic) < MIN_RELEASED:
         return [
@@ -195,4 +215,14 @@ def _little_released(game: Game) -> list[str]:
             f"only {len(whole)} different released texts have {TESTED_RUN} words; {MIN_RELEASED} are the "
             "least that attacks can work on. Is it the right file and column?"
         ]
+    n_odd = sum(any(map(_is_odd, normalised_words(text))) for text in game.synthetic)
+    if n_odd > _MAX_ODD * len(game.synthetic):
+        return [
+            f"{n_odd} released texts have words of over {_LONGEST} letters, or of Latin letters among others "
+            "that look like them: copies in them cannot be seen"
+        ]
     return []
+
+
+def _is_odd(word: str) -> bool:
+    return len(word) > _LONGEST or _MIXED.search(word) is not None

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from rpsg.text import words_of
+from rpsg.text import normalised_words
 
 IntArray = npt.NDArray[np.int64]
 # Texts that share so much of their three-word runs are nearly the same.
@@ -55,7 +55,7 @@ def _candidates(part: npt.NDArray[np.uint64]) -> Iterable[tuple[int, int]]:
 
 
 def _runs_of(text: str) -> npt.NDArray[np.uint64]:
-    words = words_of(text)
+    words = normalised_words(text)
     runs = {" ".join(words[i : i + _RUN]) for i in range(max(1, len(words) - _RUN + 1))}
     hashes = (int.from_bytes(blake2b(run.encode(), digest_size=4).digest()) for run in runs)
     return np.unique(np.fromiter(hashes, dtype=np.uint64))

@@ -42,14 +42,14 @@ def check_identity(run: RunDir) -> None:
 
     Raises:
         RunDirError: there is no ledger.
-        PrivacyError: the run had another ledger, or this one was cut.
+        PrivacyError: the run had another ledger, this one was cut, or the run's configuration was edited.
     """
-    with _open(run.ledger) as opened:
+    with _open(run.ledger, run.binding) as opened:
         opened.keep_identity(run.run_id)
 
 
-def _open(ledger: Path) -> Ledger:
+def _open(ledger: Path, binding: str = "") -> Ledger:
     # Opening makes a ledger where there is none, and a new one would know of nothing.
     if not ledger.exists():
         raise RunDirError(f"{ledger} was removed: nothing says any more how this run's texts came about")
-    return Ledger.open(ledger)
+    return Ledger.open(ledger, binding=binding)
