@@ -698,7 +698,24 @@ def test_nasty_texts_round_trip(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ['=HYPERLINK("http://x")', "+1+1", "-1+1", "@SUM(1)", "\t=1", " =1", "|x", "%x", "\r=1", "＝1", "－1+1"],
+    [
+        '=HYPERLINK("http://x")',
+        "+1+1",
+        "-1+1",
+        "@SUM(1)",
+        "\t=1",
+        " =1",
+        "|x",
+        "%x",
+        "\r=1",
+        "＝1",
+        "－1+1",
+        "\ufeff=1",
+        "\u200b =1",
+        "\u202e@x",
+        "\x01+1+1",
+        "\x1b=1",
+    ],
 )
 def test_a_spreadsheet_finds_no_formula_in_csv(value: str, tmp_path: Path) -> None:
     write_rows(to_table([released(value, 1, topic=value)], ["topic"]), tmp_path / "out.csv")

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from pydantic import TypeAdapter
+
 from rpsg.errors import ConfigError, RunDirError
 
 Verdict = Literal["accept", "reject", "undecided"]
@@ -57,11 +59,11 @@ class Trail:
         """
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
         try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")
             # What follows the last line end was cut off when a process was killed.
-            return [Decision(**json.loads(line)) for line in lines[:-1]]
-        except (ValueError, TypeError):
+            return [TypeAdapter(Decision).validate_json(line) for line in lines[:-1]]
+        except ValueError:
             raise RunDirError(f"{self.path} was edited: a line of it is no decision") from None
 
     def current(self) -> dict[str, Decision]:

@@ -50,7 +50,7 @@ _CONTROL_TOKEN = re.compile(
 _HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # The same, halves of character pairs, which no file can hold, 8-bit controls, which some terminals obey, and
 # characters without a shape of their own. Not the selectors that emoji need.
-_UNSEEN = re.compile(
+UNSEEN = re.compile(
     f"{_HIDDEN.pattern[:-1]}\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029"
     "\u3164\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -130,7 +130,7 @@ def defuse(text: str) -> str:
 
 def reveal(text: str) -> str:
     """Writes a text so that a reader sees all that is in it: characters that hide or turn others by name."""
-    return _UNSEEN.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)
+    return UNSEEN.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)
 
 
 def _sentences(text: str) -> Iterable[str]:
@@ -210,7 +210,7 @@ def normalised_words(text: str) -> list[str]:
     Compatible characters, upper and lower case and all apostrophes are equal; characters that nobody sees
     are left out.
     """
-    seen = _UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", text))
+    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", text))
     return words_of(unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN)).casefold())
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from rpsg.errors import ConfigError, PrivateDataError, RunDirError
+from rpsg.text import UNSEEN
 from rpsg.types import SyntheticText
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # A spreadsheet program computes a cell that begins so, also with its own wide forms of these signs. It skips
-# white space before them.
-_FORMULA = re.compile(r"[\s\0]*[=+\-@\t\r|%＝＋－＠]")
+# white space before them, and characters that nobody sees.
+_FORMULA = re.compile(rf"(?:[\s\0]|{UNSEEN.pattern})*[=+\-@\t\r|%＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?%?")
 # Columns of a released row beside the labels.
 RELEASED_COLUMNS = ("id", "text")
@@ -148,10 +149,18 @@ def check_own_files(folder: Path, *, known_by: Mapping[str, set[str]], beside: S
         beside: further files, ours only where one of those is.
 
     Raises:
-        ConfigError: the folder is a file, or holds such files.
+        ConfigError: the folder is a file, cannot be made or written to, or holds such files.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder with -o")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        # Tried, not asked: some file systems let nobody make a file.
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"cannot write into {there} ({reason}); name another folder with -o") from None
     ours = [name for name, keys in known_by.items() if keys <= _keys_of(folder / name)]
     for name in (*known_by, *beside):
         if (folder / name).exists() and name not in ours and (name in known_by or not ours):

@@ -14,6 +14,7 @@ from rpsg.data import read_corpus, sample_path
 from rpsg.evaluate.diversity import diversity_metrics
 from rpsg.evaluate.duplicates import near_duplicate_pairs
 from rpsg.evaluate.ngrams import count_ngrams, ms_jaccard, self_bleu
+from rpsg.evaluate.resampling import Figure, summarise
 from rpsg.scores import Comparison, Score, TextSample
 from rpsg.text import words_of
 
@@ -114,3 +115,27 @@ def test_real_texts_get_what_real_texts_get(posts: tuple[str, ...]) -> None:
         assert score.value == pytest.approx(score.reference, rel=0.25, abs=0.04), score.name
     assert found == scores_of(posts[54:], posts)
     assert found["ms_jaccard"].uses_private and not found["self_bleu"].uses_private
+
+
+@pytest.mark.parametrize(("n", "share"), [(60, 0.01), (107, 0.01), (107, 0.02), (500, 0.002)])
+def test_the_interval_of_a_rare_share_covers_it(n: int, share: float) -> None:
+    # Of 60 texts none is meta text more often than not where 1 in 100 is: that is no certainty.
+    rng, covered, worlds = np.random.default_rng(n), 0, 60
+    figure = Figure(name="meta_text", better="lower", low=0, high=1, is_share=True)
+    for _ in range(worlds):
+        rows = rng.random(n) < share
+        halves = [float(rng.permutation(rows)[: n // 2].mean()) for _ in range(10)]
+        found = summarise(figure, n=n // 2, synthetic=halves, holdout=halves, baseline=halves)
+        assert found.low is not None and found.high is not None and found.low < found.high
+        covered += found.low <= share <= found.high
+    # 95 % of 60 are 57; three standard deviations less are 52.
+    assert covered >= 52
+
+
+def test_a_figure_that_all_draws_agree_on_is_not_certain() -> None:
+    for value, low, high in ((1.0, 0.9, 1.0), (0.0, 0.0, 0.1)):
+        figure = Figure(name="self_bleu", better="lower", low=0, high=1)
+        found = summarise(figure, n=50, synthetic=[value] * 10, holdout=[0.5] * 10, baseline=[0.5] * 10)
+        assert found.low is not None and found.high is not None
+        assert low < found.low < 1 if value else found.low == 0
+        assert found.high == 1 if value else 0 < found.high < high

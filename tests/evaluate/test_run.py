@@ -1,8 +1,10 @@
 import dataclasses
 import json
 import random
+import re
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ import pytest
 from rpsg import cli
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, DataError
+from rpsg.evaluate.checks import check_samples, check_vectors
 from rpsg.evaluate.metrics import chosen_metrics
 from rpsg.evaluate.result import schema
 from rpsg.evaluate.run import (
     Inputs,
-    check_vectors,
     evaluate,
     evaluate_files,
     evaluate_run,
@@ -308,6 +310,73 @@ def test_a_script_that_is_not_latin_has_no_embedding_figures() -> None:
         {role: TextSample(texts=part) for role, part in parts.items()}, embedder=English(), repeats=2
     )
     assert any("100% of the real texts are not English" in note for note in notes)
+
+
+def test_some_texts_of_another_language_are_named_wherever_they_stand() -> None:
+    class English(HashEmbedder):
+        name = "all-minilm-l6-v2"
+
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    german = [
+        f"Heute habe ich die Arbeit Nummer {i} verloren und wir wissen nicht weiter." for i in range(300)
+    ]
+    for n_foreign, expected in ((30, "say nothing of them"), (300, "no metrics on embeddings")):
+        texts = (*train.texts, *german[:n_foreign])
+        _, notes = prepare(
+            {"real": TextSample(texts=texts), "holdout": test, "synthetic": test},
+            embedder=English(),
+            repeats=2,
+        )
+        (note,) = [note for note in notes if "not English" in note]
+        assert "of the real texts" in note and expected in note
+
+
+@pytest.mark.parametrize("change", ["a word more", "unseen", "curly"])
+def test_near_copies_are_found(change: str) -> None:
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    assert not [note for note in notes_on(train, test, test.texts[::2]) if "repeat" in note]
+    how = {
+        "a word more": lambda text: f"{text} indeed",
+        "unseen": lambda text: re.sub(r"\b(\w)", "\\1\u200b", text) + " indeed",
+        "curly": lambda text: text.replace("'", "\u2019") + " indeed",
+    }[change]
+    for source, role in ((train, "real"), (test, "holdout")):
+        copied = [how(text) for text in source.texts[:40]]
+        (note,) = [note for note in notes_on(train, test, copied) if "nearly" in note]
+        assert note.startswith(f"40 of 40 synthetic texts nearly repeat a {role} one (0 of ")
+    assert any(
+        "copies" in note
+        for note in notes_on(train, test, [text.replace("'", "\u2019") for text in train.texts])
+    )
+
+
+def notes_on(real: TextSample, holdout: TextSample, synthetic: Sequence[str]) -> list[str]:
+    samples = {"real": real, "holdout": holdout, "synthetic": TextSample(texts=tuple(synthetic))}
+    return check_samples(samples)
+
+
+def test_labels_that_are_mostly_written_otherwise_are_named() -> None:
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    labels = {"mood": ("Good",) * 38 + ("good", "bad")}
+    samples = {
+        "real": TextSample(texts=train.texts[:40], labels={"mood": ("good", "bad") * 20}),
+        "holdout": TextSample(texts=test.texts[:40], labels={"mood": ("good", "bad") * 20}),
+        "synthetic": TextSample(texts=train.texts[100:140], labels=labels),
+        "baseline": TextSample(texts=train.texts[100:140]),
+    }
+    notes = check_samples(samples)
+    assert "38 synthetic values of 'mood' are none of the real ones: written otherwise?" in notes
+    assert "40 baseline texts are synthetic ones too, so they are no baseline" in notes
+
+
+@pytest.mark.parametrize("where", ["afile/sub", "/proc/1/foo"])
+def test_a_folder_that_cannot_be_made_is_refused_first(
+    where: str, tmp_path: Path, real: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "afile").write_text("x")
+    common = ["evaluate", "--real", real, "--holdout", TEST, "--synthetic", synthetic]
+    assert call(*common, "-o", tmp_path / where, "--embedder", "none", "--language-model", "none") == 2
+    assert "name another folder with -o" in " ".join(capsys.readouterr().err.split())
 
 
 def test_copies_are_found_by_their_words() -> None:

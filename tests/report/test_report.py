@@ -57,6 +57,19 @@ def audit(verdict: str, **changes: object) -> Audit:
     return cast("Audit", {"verdict": verdict, "findings": [{**asdict(found), **changes}]})
 
 
+def keep_audit(folder: Path, found: Audit) -> None:
+    digest = digest_of(read_released(folder / "release").texts())
+    (folder / "private/audit").mkdir()
+    (folder / "private/audit/audit.json").write_text(json.dumps({**found, "texts_digest": digest}))
+
+
+def test_a_finding_that_is_a_leak_is_never_green() -> None:
+    found = answers.answer_private(card("end-to-end", epsilon=4.0), audit(NO_LEAK))
+    assert (found.verdict, found.tone) == ("Yes, as far as the guarantee goes", "good")
+    found = answers.answer_private(card("end-to-end", epsilon=4.0), audit(NO_LEAK, is_leak=True))
+    assert (found.verdict, found.tone) == ("Leak found", "bad")
+
+
 @pytest.mark.parametrize("guarantee", ["none", "selection"])
 @pytest.mark.parametrize("verdict", [None, LEAK, NO_LEAK, FEW])
 def test_private_is_never_green_without_a_guarantee(guarantee: str, verdict: str | None) -> None:
@@ -111,8 +124,7 @@ def test_the_report_shows_an_audit(run_folder: Path) -> None:
     found = audit(FEW)
     found["findings"].append({**found["findings"][0], "attack": "quiet_one", "decides": False, "value": None})
     found["reasons"], found["notes"] = ["12 members; 100 are the least"], ["a note <b>"]
-    (run_folder / "private/audit").mkdir()
-    (run_folder / "private/audit/audit.json").write_text(json.dumps(found))
+    keep_audit(run_folder, found)
     write_reports(run_folder)
     page = (run_folder / "private/report.html").read_text()
     assert "Verdict: inconclusive: too few records." in page and "12 members; 100 are the least" in page
@@ -123,11 +135,14 @@ def test_the_report_shows_an_audit(run_folder: Path) -> None:
 
 def test_figures_of_other_texts_are_not_shown(run_folder: Path) -> None:
     assert read_private(run_folder).stale == ()
-    found = cast("dict[str, object]", audit(NO_LEAK))
-    found["texts_digest"] = digest_of(read_released(run_folder / "release").texts())
-    (run_folder / "private/audit").mkdir()
-    (run_folder / "private/audit/audit.json").write_text(json.dumps(found))
+    keep_audit(run_folder, audit(NO_LEAK))
+    path = run_folder / "private/audit/audit.json"
     assert read_private(run_folder).audit is not None
+    # Nobody knows of which texts an audit is that does not say so.
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "texts_digest": None}))
+    assert read_private(run_folder).audit is None
+    path.write_text(before)
     trail = Trail(run_folder / "private/review.jsonl")
     trail.decide(read_released(run_folder / "release").rows[0]["id"] or "", "reject", "rare detail")
     assert apply_review(run_folder).changed
@@ -211,6 +226,9 @@ def score(name: str, value: float | None, **more: object) -> Score:
         (0.88, 0.84, 0.92, "as the baseline or worse"),
         (0.99, 0.98, 1.0, "as the baseline or worse"),
         (None, None, None, None),
+        # Within its interval of real texts, and of the baseline too.
+        (0.7, 0.49, 0.91, "cannot tell"),
+        (0.64, 0.25, 1.0, "cannot tell"),
     ],
 )
 def test_a_figure_stands_between_real_texts_and_the_baseline(
@@ -219,12 +237,33 @@ def test_a_figure_stands_between_real_texts_and_the_baseline(
     assert answers.place_of(score("x", value, low=low, high=high)) == place_
 
 
+@pytest.mark.parametrize(
+    ("value", "reference", "baseline"),
+    [(0.0467, 0.0841, 0.0374), (0.0, 0.0, 0.0)],
+    ids=["shuffled", "nothing"],
+)
+def test_what_learnt_nothing_is_never_called_useful(value: float, reference: float, baseline: float) -> None:
+    found = score("label_accuracy topic", value, family="utility", low=0.0, high=0.106, better="higher",
+                  reference=reference, baseline=baseline)  # fmt: skip
+    answer = answers.answer_useful(cast("Metrics", {"scores": [found], "notes": []}))
+    assert (answer.verdict, answer.tone) == ("Too few texts to say", "unsure")
+    assert "1 cannot tell real texts from the baseline" in answer.why
+
+
+def test_copies_are_named_where_figures_look_good() -> None:
+    note = "213 synthetic texts are copies of real ones: fidelity and utility are flattered"
+    found = score("classifier_auc", 0.51, low=0.47, high=0.55)
+    for notes, verdict, tone in (([], "Like real texts", "good"), ([note], "Flattered by copies", "unsure")):
+        answer = answers.answer_realistic(cast("Metrics", {"scores": [found], "notes": notes}))
+        assert (answer.verdict, answer.tone, note in answer.why) == (verdict, tone, bool(notes))
+
+
 def test_answers_without_scores_say_so() -> None:
     for metrics in (None, cast("Metrics", {"scores": [], "notes": [], "rows": {}, "embedder": None})):
         assert answers.answer_realistic(metrics).verdict == "Not measured"
         assert answers.answer_useful(metrics).tone == "silent"
     unlearnt = score("label_accuracy topic", None, family="utility", reason="too few of each to learn")
-    found = answers.answer_useful(cast("Metrics", {"scores": [unlearnt]}))
+    found = answers.answer_useful(cast("Metrics", {"scores": [unlearnt], "notes": []}))
     assert found.verdict == "Not measured" and found.why == "Too few of each to learn."
 
 
@@ -246,8 +285,7 @@ def test_the_report_that_leaves_depends_on_nothing_private(run_folder: Path) -> 
     before = report.read_bytes()
     config = run_folder / "private/config.yaml"
     config.write_text(config.read_text().replace(str(POSTS), "/elsewhere/posts.jsonl"))
-    (run_folder / "private/audit").mkdir()
-    (run_folder / "private/audit/audit.json").write_text(json.dumps(audit(LEAK)))
+    keep_audit(run_folder, audit(LEAK))
     scores = run_folder / "private/scores/metrics.json"
     scores.write_text(scores.read_text().replace("0.", "0.1"))
     (run_folder / "private/events.jsonl").write_text("")
@@ -322,8 +360,7 @@ def test_a_release_of_no_text_is_reported(run_folder: Path) -> None:
 def test_runs_side_by_side(
     finished: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run_folder / "private/audit").mkdir()
-    (run_folder / "private/audit/audit.json").write_text(json.dumps(audit(LEAK)))
+    keep_audit(run_folder, audit(LEAK))
     table, _ = compare_runs([finished, run_folder])
     # Two folders of one name are told apart.
     assert table.columns == (str(finished), str(run_folder))

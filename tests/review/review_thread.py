@@ -11,7 +11,7 @@ from rpsg.review.session import open_review
 
 @contextmanager
 def serving(folder: Path, *, public: bool = False) -> Iterator[ReviewServer]:
-    server = ReviewServer.on_port(open_review(folder, public=public), 0)
+    server = ReviewServer.on_port(lambda: open_review(folder, public=public), 0)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -14,6 +14,7 @@ from review_thread import serving
 
 from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.privacy.shown import private_was_shown
 from rpsg.review.near import PrivateNeighbours, mark_shared
 from rpsg.review.server import HOST, ReviewServer
 from rpsg.review.session import open_review
@@ -326,13 +327,27 @@ def test_bad_input_is_one_message(
         taken.listen()
         assert call("review", run_folder, "--port", str(taken.getsockname()[1])) == 2
     assert "leave --port out" in capsys.readouterr().err
+    # Nothing was shown, so nothing was noted: a public review keeps the guarantee.
+    assert not private_was_shown(run_folder / "private/ledger.sqlite")
+    assert not Trail(run_folder / "private/review.jsonl").entries()
     config = run_folder / "private/config.yaml"
-    config.write_text(config.read_text().replace(str(POSTS), "/nowhere/posts.jsonl"))
+    before = config.read_text()
+    config.write_text(before.replace(str(POSTS), "/nowhere/posts.jsonl"))
     with pytest.raises(ConfigError, match="--public"):
         open_review(run_folder, public=False)
-    Trail(run_folder / "private/review.jsonl").path.write_text('{"odd": 1}\n')
-    with pytest.raises(RunDirError, match="no decision"):
-        open_review(run_folder, public=True)
+    config.write_text(before)
+    trail = Trail(run_folder / "private/review.jsonl")
+    trail.decide("a", "accept")
+    good = trail.path.read_bytes()
+    for line in (
+        b'{"odd": 1}\n',
+        b"\xff\xfe\n",
+        good.replace(b'"a"', b'["a"]'),
+        good.replace(b"accept", b"maybe"),
+    ):
+        trail.path.write_bytes(line)
+        with pytest.raises(RunDirError, match="no decision"):
+            open_review(run_folder, public=True)
 
 
 def test_a_line_cut_off_by_a_kill_is_no_line(tmp_path: Path) -> None:

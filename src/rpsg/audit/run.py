@@ -200,8 +200,14 @@ def _doubts(findings: Sequence[Finding]) -> list[str]:
         f"the release has {said[item.attack]} of {item.value:.0f} members and of {item.control or 0:.0f} "
         "non-members: too few, or too alike, to tell a leak from what is known elsewhere"
         for item in findings
-        if item.attack in said and item.value and not item.is_leak
+        if item.attack in said and not item.is_leak and _is_doubtful(item.attack, item.value, item.control)
     ]
+
+
+def _is_doubtful(attack: str, members: float | None, others: float | None) -> bool:
+    # One helpline's number is no reason to say nothing of a release.
+    n_members, n_others = members or 0, others or 0
+    return n_members > 0 if attack == VERBATIM_RUNS else n_members > max(1, n_others)
 
 
 def _little_released(game: Game) -> list[str]:

@@ -1,5 +1,6 @@
 """`rpsg review`: read what was made, and accept or reject it."""
 
+import shlex
 import signal
 from typing import Annotated
 
@@ -19,8 +20,8 @@ def review(
     from rpsg.review.server import ReviewServer
     from rpsg.review.session import open_review
 
-    review = open_review(folder, public=public)
-    server = ReviewServer.on_port(review, port)
+    server = ReviewServer.on_port(lambda: open_review(folder, public=public), port)
+    review = server.review
     # Also in a shell's background, where Ctrl-C is ignored from the start, and when it is told to end.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.default_int_handler)
@@ -35,5 +36,5 @@ def review(
     n_rejected = sum(item.verdict == "reject" for item in current)
     typer.echo(
         f"{len(current)} of {len(review.texts)} texts decided, {n_rejected} rejected. "
-        f"Apply it with: rpsg release {folder}"
+        f"Apply it with: rpsg release {shlex.quote(str(folder))}"
     )

@@ -114,10 +114,10 @@ class SurfaceMetric:
 
 
 _SURFACE_FIGURES = (
-    Figure(name="duplicates", better="lower", low=0, high=1, uses_private=False),
-    Figure(name="near_duplicates", better="lower", low=0, high=1, uses_private=False),
-    Figure(name="repeated_openings", better="reference", low=0, high=1, uses_private=False),
-    Figure(name="meta_text", better="lower", low=0, high=1, uses_private=False),
+    Figure(name="duplicates", better="lower", low=0, high=1, uses_private=False, is_share=True),
+    Figure(name="near_duplicates", better="lower", low=0, high=1, uses_private=False, is_share=True),
+    Figure(name="repeated_openings", better="reference", low=0, high=1, uses_private=False, is_share=True),
+    Figure(name="meta_text", better="lower", low=0, high=1, uses_private=False, is_share=True),
     Figure(name="median_words", better="reference", low=0, uses_private=False),
     Figure(name="length_distance", better="lower", low=0),
     Figure(name="vocabulary", better="reference", low=0, uses_private=False),

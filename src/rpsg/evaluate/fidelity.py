@@ -102,10 +102,10 @@ def fidelity_metrics() -> list[Metric]:
         EmbeddingMetric(
             name="manifold",
             figures=(
-                Figure(name="precision", better="higher", low=0, high=1, undefined=repeated),
-                Figure(name="recall", better="higher", low=0, high=1),
+                Figure(name="precision", better="higher", low=0, high=1, undefined=repeated, is_share=True),
+                Figure(name="recall", better="higher", low=0, high=1, is_share=True),
                 Figure(name="density", better="higher", low=0, undefined=repeated),
-                Figure(name="coverage", better="higher", low=0, high=1),
+                Figure(name="coverage", better="higher", low=0, high=1, is_share=True),
             ),
             compute=_compare_neighbourhoods,
         ),

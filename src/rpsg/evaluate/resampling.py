@@ -42,6 +42,7 @@ class Figure:
         high: largest possible value.
         uses_private: whether the number of the synthetic texts needs private ones.
         undefined: why the number may be NaN.
+        is_share: whether it counts rows, so that no row in a hundred does not mean no row at all.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Figure:
     high: float = math.inf
     uses_private: bool = True
     undefined: str = "not defined for these texts"
+    is_share: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +139,16 @@ def summarise(
     """Makes a score of a figure's values over the draws.
 
     The interval is Student's t with the spread of the halves as standard error. It is that of a data set
-    of twice `n` rows; where a set is larger the interval is too wide rather than too narrow.
+    of twice `n` rows; where a set is larger the interval is too wide rather than too narrow. A share of rows
+    has at least the exact interval of so many independent rows (Clopper-Pearson), and so has any figure
+    between 0 and 1 that all draws agree on: no spread is no certainty.
     """
     value, low, high = mean_with_interval(synthetic)
+    if value is not None and low is not None and high is not None:
+        is_constant = low == high and (figure.low, figure.high) == (0, 1)
+        if figure.is_share or is_constant:
+            exact = share_interval(value, 2 * n)
+            low, high = min(low, exact[0]), max(high, exact[1])
     return Score(
         name=figure.name,
         value=value,
@@ -152,6 +161,14 @@ def summarise(
         better=figure.better,
         reason="" if value is not None else figure.undefined,
     )
+
+
+def share_interval(value: float, n: int) -> tuple[float, float]:
+    """Returns the 95 % Clopper-Pearson interval of a share of `n` rows: 60 right of 60 do not mean 100 %."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round(min(max(value, 0.0), 1.0) * n), n).proportion_ci(LEVEL, method="exact")
+    return float(found.low), float(found.high)
 
 
 def mean_with_interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:

@@ -14,21 +14,16 @@ import numpy as np
 
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, DataError
+from rpsg.evaluate.checks import are_readable, check_samples, check_vectors, refuse_holdout
 from rpsg.evaluate.metrics import chosen_metrics
 from rpsg.evaluate.resampling import MIN_ROWS
 from rpsg.evaluate.result import Evaluation, check_folder, write_metrics
-from rpsg.llm.language import detect_languages
 from rpsg.rng import Streams
 from rpsg.scores import Comparison, Metric, TextSample
-from rpsg.text import digest_of, words_alone, words_of
+from rpsg.text import digest_of
 from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
-_LANGUAGE_SAMPLE = 200
-_LEAST_DIMENSIONS = 2
-# The manifolds of precision and recall reach to the third neighbour.
-_N_NEIGHBOURS = 3
-_ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
 SHUFFLED = "holdout texts with their words shuffled across texts"
 
 
@@ -134,7 +129,7 @@ def prepare(
     if embedder is not None:
         if embedder.trust != "local":
             raise ConfigError(f"embedder {embedder.name!r} is remote and may not read private texts")
-        readable = _readable(embedder, samples, notes)
+        readable = are_readable(embedder, samples, notes)
         full = {role: _embed(sample, embedder) if readable else sample for role, sample in full.items()}
     check_vectors(full)
     comparison = Comparison(
@@ -146,82 +141,6 @@ def prepare(
         repeats=repeats,
     )
     return comparison, notes
-
-
-def check_samples(samples: dict[str, TextSample]) -> list[str]:
-    """Refuses samples that have nothing to compare; returns notes on doubtful ones.
-
-    Raises:
-        DataError: real and holdout are the same texts, one of them is a few texts repeated, or labels have
-            no value in common.
-    """
-    words = {role: [words_alone(text) for text in sample.texts] for role, sample in samples.items()}
-    real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
-    held_out = set(samples["holdout"].texts)
-    n_shared = len(held_out & set(samples["real"].texts))
-    if n_shared > len(held_out) / 2:
-        raise DataError(
-            f"{n_shared} of {len(held_out)} holdout texts are also real texts; the holdout must be other "
-            "texts of the same source, or its figures mean nothing"
-        )
-    notes = _notes_on_copies(words)
-    for role, known in (("real", real), ("holdout", holdout)):
-        if len(known) <= _N_NEIGHBOURS:
-            raise DataError(
-                f"only {len(known)} of {len(words[role])} {role} texts are different; remove the duplicates: "
-                "every figure would be about those few"
-            )
-        if len(known) < len(words[role]) / 2:
-            notes.append(f"only {len(known)} of {len(words[role])} {role} texts are different")
-    n_different = len(synthetic)
-    if n_different < len(samples["synthetic"]) / 2:
-        notes.append(f"only {n_different} of {len(samples['synthetic'])} synthetic texts are different")
-    for label, values in samples["synthetic"].labels.items():
-        known = set(samples["real"].labels.get(label, ())) - {""}
-        if not known & set(values):
-            raise DataError(f"label column {label!r}: real and synthetic values have nothing in common")
-        if not known & set(samples["holdout"].labels.get(label, ())):
-            raise DataError(f"label column {label!r}: real and holdout values have nothing in common")
-    ours = {word for text in synthetic for word in words_of(text)}
-    if not ours & {word for text in real for word in words_of(text)}:
-        raise DataError("real and synthetic texts have no word in common; is it the right file and language?")
-    return notes
-
-
-def check_vectors(samples: dict[str, TextSample]) -> None:
-    """Refuses vectors that cannot be compared.
-
-    Raises:
-        ConfigError: they were made by different models.
-        DataError: they hold NaN or infinity, or have different dimensions or the wrong number of rows.
-    """
-    embedded = {role: sample for role, sample in samples.items() if sample.vectors is not None}
-    models = {sample.embedder for sample in embedded.values()}
-    if "" in models:
-        raise ConfigError("vectors without the name of their model cannot be compared; set embedder")
-    if len(models) > 1:
-        raise ConfigError(f"embeddings come from different models ({', '.join(sorted(models))}); use one")
-    shapes = set()
-    for role, sample in embedded.items():
-        vectors = sample.vectors
-        assert vectors is not None
-        if vectors.ndim != 2 or len(vectors) != len(sample):
-            raise DataError(
-                f"the {role} data set has {len(sample)} texts and vectors of shape {vectors.shape}"
-            )
-        n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-        if n_bad:
-            raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
-        n_different, n_texts = len(np.unique(vectors, axis=0)), len(set(map(words_alone, sample.texts)))
-        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < n_texts / 2
-        if vectors.shape[1] < _LEAST_DIMENSIONS or is_flat:
-            raise DataError(
-                f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
-                "alike: they are no embeddings of texts"
-            )
-        shapes.add(vectors.shape[1])
-    if len(shapes) > 1:
-        raise DataError(f"embeddings have different dimensions ({', '.join(map(str, sorted(shapes)))})")
 
 
 def shuffle_words(sample: TextSample, rng: np.random.Generator) -> TextSample:
@@ -241,43 +160,6 @@ def _embed(sample: TextSample, embedder: Embedder) -> TextSample:
     places = {text: i for i, text in enumerate(distinct)}
     vectors: FloatArray = embedder.embed(distinct)[[places[text] for text in sample.texts]]
     return replace(sample, vectors=vectors, embedder=embedder.name)
-
-
-def _notes_on_copies(words: dict[str, list[str]]) -> list[str]:
-    real, holdout = set(words["real"]), set(words["holdout"])
-    said = (
-        (len(real & holdout), "holdout texts are also real texts: the reference is flattered"),
-        (
-            sum(text in real for text in words["synthetic"]),
-            "synthetic texts are copies of real ones: fidelity and utility are flattered",
-        ),
-        (
-            sum(text in holdout for text in words["synthetic"]),
-            "synthetic texts are holdout texts: what is trained on them is tested on them, so that utility "
-            "and fidelity mean nothing",
-        ),
-        (
-            sum(text in real or text in holdout for text in words.get("baseline", ())),
-            "baseline texts are copies of real or holdout ones, so they are no baseline",
-        ),
-    )
-    return [f"{n} {what}" for n, what in said if n]
-
-
-def _readable(embedder: Embedder, samples: dict[str, TextSample], notes: list[str]) -> bool:
-    # Vectors of a language that the model does not know look fine and mean little.
-    if embedder.name not in _ENGLISH_ONLY:
-        return True
-    for role, sample in samples.items():
-        codes = [code for code in detect_languages(sample.texts[:_LANGUAGE_SAMPLE]) if code]
-        share = sum(code == "en" for code in codes) / len(codes) if codes else 1.0
-        if share < 0.5:
-            notes.append(
-                f"{1 - share:.0%} of the {role} texts are not English, which {embedder.name} cannot read: "
-                "no metrics on embeddings; name a multilingual embedder"
-            )
-            return False
-    return True
 
 
 def evaluate(
@@ -332,7 +214,7 @@ def evaluate_files(
     """
     check_folder(output)
     samples = read_inputs(inputs)
-    _refuse_holdout(samples)
+    refuse_holdout(samples)
     metrics = chosen_metrics(inputs.label_columns, language_model)
     comparison, notes = prepare(samples, embedder=embedder, seed=seed, repeats=repeats)
     if inputs.baseline is None:
@@ -340,23 +222,6 @@ def evaluate_files(
     result = evaluate(comparison, metrics, notes=notes, on_progress=on_progress)
     write_metrics(result, output)
     return result
-
-
-def _refuse_holdout(samples: dict[str, TextSample]) -> None:
-    """Refuses to test a model on the texts that it was trained on."""
-    held_out = set(map(words_alone, samples["holdout"].texts))
-    n_real = len(held_out & set(map(words_alone, samples["real"].texts)))
-    if n_real > len(held_out) / 2:
-        raise DataError(
-            f"{n_real} of {len(held_out)} holdout texts are also real texts, word for word; the holdout must "
-            "be other texts of the same source, or its figures mean nothing"
-        )
-    n_same = sum(words_alone(text) in held_out for text in samples["synthetic"].texts)
-    if n_same > len(samples["synthetic"]) / 2:
-        raise DataError(
-            f"{n_same} of {len(samples['synthetic'])} synthetic texts are holdout texts, so every figure "
-            "would flatter them; the holdout must be texts that nothing was made from"
-        )
 
 
 def evaluate_run(

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpsg.errors import ConfigError, PrivateDataError
+from rpsg.evaluate.resampling import share_interval
 from rpsg.scores import Score
 from rpsg.types import SentimentModel
 
-_N_BOOTSTRAP = 1000
 NAME = "sentiment_agreement"
 
 
@@ -46,14 +46,13 @@ def sentiment_agreement(
     theirs = np.array([found.label for found in judge.classify(seeds)])
     agree = ours == theirs
     n = len(agree)
-    draws = [float(agree[rng.integers(n, size=n)].mean()) for _ in range(_N_BOOTSTRAP)]
     shuffled = [float((ours == np.roll(theirs, int(rng.integers(1, n)))).mean()) for _ in range(100)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = share_interval(float(agree.mean()), n)
     return Score(
         name=NAME,
         value=float(agree.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         n=n,
         reference=1.0,
         baseline=float(np.mean(shuffled)),

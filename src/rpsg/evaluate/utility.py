@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rpsg.errors import NotComputable
-from rpsg.evaluate.resampling import Figure, not_computable
+from rpsg.evaluate.resampling import Figure, not_computable, share_interval
 from rpsg.llm.reader import Reader, Reading
 from rpsg.llm.surrogate import SurrogateSettings
 from rpsg.rng import Streams
@@ -174,19 +174,12 @@ class LabelMetric:
             )
             for figure, of in zip(figures, (_share_right, _macro_f1), strict=True)
         )
-        accuracy = _exact_interval(accuracy, len(texts))
+        low, high = share_interval(accuracy.value or 0.0, len(texts))
+        accuracy = replace(accuracy, low=low, high=high)
         # Where every draw gives the same, a bootstrap has no width, and is no interval.
-        if f1.low == f1.high and accuracy.low is not None and f1.low is not None:
-            f1 = replace(f1, low=min(f1.low, accuracy.low))
+        if f1.low is not None and f1.low == f1.high:
+            f1 = replace(f1, low=min(f1.low, low), high=max(f1.low, high))
         return [accuracy, f1]
-
-
-def _exact_interval(score: Score, n: int) -> Score:
-    """Gives a share the Clopper-Pearson interval: 60 right of 60 do not mean 100 %."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round((score.value or 0.0) * n), n).proportion_ci(0.95, method="exact")
-    return replace(score, low=float(found.low), high=float(found.high))
 
 
 LabelArray = npt.NDArray[np.str_]

@@ -4,6 +4,7 @@ Each is a word with its figures and says where they come from. "private?" is nev
 guarantee, whatever the audit found: an attack that fails proves nothing.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +12,12 @@ from typing import Literal
 from rpsg.report.documents import LEAK, NO_LEAK, Audit, Card, Finding, Metrics, Score
 
 Tone = Literal["good", "unsure", "bad", "silent"]
-Place = Literal["as real", "in between", "as the baseline or worse"]
+Place = Literal["as real", "cannot tell", "in between", "as the baseline or worse"]
 
 # A larger epsilon bounds so little that a green light would mislead.
 LARGEST_GOOD_EPSILON = 10.0
+# What the metrics say of copies among the texts; see `rpsg.evaluate.run`.
+_FLATTERED = re.compile("flattered|mean nothing")
 _NOT_SCORED = "A run is scored when it has 20 real, held-out and released texts each."
 _NO_MODEL = "It needs a label column, or evaluate.language_model: small."
 
@@ -97,7 +100,7 @@ def answer_private(card: Card, audit: Audit | None, faults: Sequence[str] = ()) 
 
 
 def _judge_private(card: Card, audit: Audit | None) -> tuple[str, Tone, str]:
-    if audit is not None and audit["verdict"] == LEAK:
+    if audit is not None and (audit["verdict"] == LEAK or any(item["is_leak"] for item in audit["findings"])):
         return "Leak found", "bad", "The audit found a leak. Do not release these texts."
     if not card["secure_noise"]:
         return "Not private", "bad", "The run used fixed test noise, which anybody can subtract."
@@ -170,7 +173,8 @@ def words(name: str) -> str:
 def place_of(score: Score) -> Place | None:
     """Says where a figure stands between real texts and the baseline; None where that has no meaning.
 
-    A difference smaller than half the interval is no difference.
+    A difference smaller than half the interval is no difference; where that is true of real texts and of the
+    baseline, the figure says nothing.
     """
     value, reference, baseline = score["value"], score["reference"], score["baseline"]
     if value is None or reference is None:
@@ -178,15 +182,10 @@ def place_of(score: Score) -> Place | None:
     low, high = score["low"], score["high"]
     margin = 0.0 if low is None or high is None else (high - low) / 2
     gap = _gap(value, reference, score["better"])
+    is_as_bad = baseline is not None and gap >= _gap(baseline, reference, score["better"]) - margin
     if gap <= margin:
-        return "as real"
-    if baseline is None:
-        return "in between"
-    return (
-        "as the baseline or worse"
-        if gap >= _gap(baseline, reference, score["better"]) - margin
-        else "in between"
-    )
+        return "cannot tell" if is_as_bad else "as real"
+    return "as the baseline or worse" if is_as_bad else "in between"
 
 
 def _gap(value: float, reference: float, better: str) -> float:
@@ -198,6 +197,7 @@ def _gap(value: float, reference: float, better: str) -> float:
 
 _VERDICTS: dict[Place, tuple[str, Tone]] = {
     "as real": ("Like real texts", "good"),
+    "cannot tell": ("Too few texts to say", "unsure"),
     "in between": ("Partly", "unsure"),
     "as the baseline or worse": ("No better than the baseline", "bad"),
 }
@@ -260,6 +260,9 @@ def _answer(
         )
     place = place_of(head)
     verdict, tone = _VERDICTS[place] if place else ("Measured, nothing to compare with", "silent")
+    flattered = [note for note in (metrics["notes"] if metrics else []) if _FLATTERED.search(note)]
+    if flattered and tone == "good":
+        verdict, tone = "Flattered by copies", "unsure"
     figures = (
         (what[head["name"]], show(head["value"])),
         ("95 % interval", interval(head["low"], head["high"])),
@@ -267,7 +270,12 @@ def _answer(
         ("baseline", show(head["baseline"])),
     )
     return Answer(
-        question=question, verdict=verdict, tone=tone, figures=figures, why=_tally(scores), anchor=anchor
+        question=question,
+        verdict=verdict,
+        tone=tone,
+        figures=figures,
+        why=" ".join([*(f"{note}." for note in flattered), _tally(scores)]),
+        anchor=anchor,
     )
 
 
@@ -278,7 +286,8 @@ def _tally(scores: list[Score]) -> str:
     n_bad = places.count("as the baseline or worse")
     return (
         f"Of {len(places)} figures {places.count('as real')} cannot be told from real texts, "
-        f"{places.count('in between')} lie in between, {n_bad} are no better than the baseline."
+        f"{places.count('in between')} lie in between, {n_bad} are no better than the baseline, "
+        f"{places.count('cannot tell')} cannot tell real texts from the baseline."
     )
 
 

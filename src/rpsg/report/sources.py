@@ -195,7 +195,7 @@ def _check_release(run: RunDir) -> tuple[str, ...]:
 
 def _is_stale(found: Mapping[str, object] | None, released: Released) -> bool:
     """Whether figures are of other texts: a review took some out since, or put some back."""
-    return found is not None and found.get("texts_digest") not in {None, digest_of(released.texts())}
+    return found is not None and found.get("texts_digest") != digest_of(released.texts())
 
 
 def _read_audit(path: Path) -> Audit | None:

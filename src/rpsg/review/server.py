@@ -127,8 +127,9 @@ class ReviewServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, review: Review, *, port: int = 0) -> None:
-        self.review = review
+    review: Review
+
+    def __init__(self, *, port: int = 0) -> None:
         self.key = secrets.token_urlsafe(24)
         self._token: str | None = secrets.token_urlsafe(24)
         self._lock = Lock()
@@ -139,17 +140,25 @@ class ReviewServer(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     @classmethod
-    def on_port(cls, review: Review, port: int) -> "ReviewServer":
-        """Makes a server on this port, 0 for any free one.
+    def on_port(cls, begin: Callable[[], Review], port: int) -> "ReviewServer":
+        """Makes a server on this port, 0 for any free one, and then begins the review.
+
+        In this order: a review that shows private text is noted for good, and must not be before it can.
 
         Raises:
             ConfigError: the port is taken.
         """
         try:
-            return cls(review, port=port)
+            server = cls(port=port)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no port"
             raise ConfigError(f"cannot listen on {HOST}:{port}: {reason}; leave --port out") from None
+        try:
+            server.review = begin()
+        except BaseException:
+            server.server_close()
+            raise
+        return server
 
     @property
     def origin(self) -> str:
@@ -221,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _fault(self) -> str | None:
         if self.headers.get_all("Host") != [f"{HOST}:{self.server.server_address[1]}"]:
             return "another host"
-        if self.headers.get("Origin", self.server.origin) != self.server.origin:
+        if self.headers.get_all("Origin", [self.server.origin]) != [self.server.origin]:
             return "another origin"
         if self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             return "another site"

@@ -1,0 +1,203 @@
+"""What makes samples impossible to compare, or their figures doubtful: looked for first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rpsg.errors import ConfigError, DataError
+from rpsg.evaluate.duplicates import near_duplicate_pairs
+from rpsg.llm.language import detect_languages
+from rpsg.scores import TextSample
+from rpsg.text import words_alone, words_of
+from rpsg.types import Embedder
+
+_LANGUAGE_SAMPLE = 200
+# Of more texts in another language nothing is embedded; of fewer it is said that they are there.
+_MOST_FOREIGN, _SOME_FOREIGN = 0.5, 0.05
+_LEAST_DIMENSIONS = 2
+# The manifolds of precision and recall reach to the third neighbour.
+_N_NEIGHBOURS = 3
+_ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
+
+
+def check_samples(samples: dict[str, TextSample]) -> list[str]:
+    """Refuses samples that have nothing to compare; returns notes on doubtful ones.
+
+    Raises:
+        DataError: real and holdout are the same texts, one of them is a few texts repeated, or labels have
+            no value in common.
+    """
+    words = {role: [words_alone(text) for text in sample.texts] for role, sample in samples.items()}
+    real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
+    held_out = set(samples["holdout"].texts)
+    n_shared = len(held_out & set(samples["real"].texts))
+    if n_shared > len(held_out) / 2:
+        raise DataError(
+            f"{n_shared} of {len(held_out)} holdout texts are also real texts; the holdout must be other "
+            "texts of the same source, or its figures mean nothing"
+        )
+    notes = [*_notes_on_copies(words), *_notes_on_near_copies(samples, words)]
+    for role, known in (("real", real), ("holdout", holdout)):
+        if len(known) <= _N_NEIGHBOURS:
+            raise DataError(
+                f"only {len(known)} of {len(words[role])} {role} texts are different; remove the duplicates: "
+                "every figure would be about those few"
+            )
+        if len(known) < len(words[role]) / 2:
+            notes.append(f"only {len(known)} of {len(words[role])} {role} texts are different")
+    n_different = len(synthetic)
+    if n_different < len(samples["synthetic"]) / 2:
+        notes.append(f"only {n_different} of {len(samples['synthetic'])} synthetic texts are different")
+    notes += _check_labels(samples)
+    ours = {word for text in synthetic for word in words_of(text)}
+    if not ours & {word for text in real for word in words_of(text)}:
+        raise DataError("real and synthetic texts have no word in common; is it the right file and language?")
+    return notes
+
+
+def _check_labels(samples: dict[str, TextSample]) -> list[str]:
+    notes = []
+    for label, values in samples["synthetic"].labels.items():
+        known = set(samples["real"].labels.get(label, ())) - {""}
+        if not known & set(values):
+            raise DataError(f"label column {label!r}: real and synthetic values have nothing in common")
+        if not known & set(samples["holdout"].labels.get(label, ())):
+            raise DataError(f"label column {label!r}: real and holdout values have nothing in common")
+        for role in ("holdout", "synthetic"):
+            found = [value for value in samples[role].labels.get(label, ()) if value]
+            n_unknown = sum(value not in known for value in found)
+            if n_unknown > len(found) / 2:
+                notes.append(
+                    f"{n_unknown} {role} values of {label!r} are none of the real ones: written otherwise?"
+                )
+    return notes
+
+
+def refuse_holdout(samples: dict[str, TextSample]) -> None:
+    """Refuses to test a model on the texts that it was trained on.
+
+    Raises:
+        DataError: most holdout texts are real ones, or most synthetic texts are holdout ones.
+    """
+    held_out = set(map(words_alone, samples["holdout"].texts))
+    n_real = len(held_out & set(map(words_alone, samples["real"].texts)))
+    if n_real > len(held_out) / 2:
+        raise DataError(
+            f"{n_real} of {len(held_out)} holdout texts are also real texts, word for word; the holdout must "
+            "be other texts of the same source, or its figures mean nothing"
+        )
+    n_same = sum(words_alone(text) in held_out for text in samples["synthetic"].texts)
+    if n_same > len(samples["synthetic"]) / 2:
+        raise DataError(
+            f"{n_same} of {len(samples['synthetic'])} synthetic texts are holdout texts, so every figure "
+            "would flatter them; the holdout must be texts that nothing was made from"
+        )
+
+
+def check_vectors(samples: dict[str, TextSample]) -> None:
+    """Refuses vectors that cannot be compared.
+
+    Raises:
+        ConfigError: they were made by different models.
+        DataError: they hold NaN or infinity, or have different dimensions or the wrong number of rows.
+    """
+    embedded = {role: sample for role, sample in samples.items() if sample.vectors is not None}
+    models = {sample.embedder for sample in embedded.values()}
+    if "" in models:
+        raise ConfigError("vectors without the name of their model cannot be compared; set embedder")
+    if len(models) > 1:
+        raise ConfigError(f"embeddings come from different models ({', '.join(sorted(models))}); use one")
+    shapes = set()
+    for role, sample in embedded.items():
+        vectors = sample.vectors
+        assert vectors is not None
+        if vectors.ndim != 2 or len(vectors) != len(sample):
+            raise DataError(
+                f"the {role} data set has {len(sample)} texts and vectors of shape {vectors.shape}"
+            )
+        n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if n_bad:
+            raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
+        n_different, n_texts = len(np.unique(vectors, axis=0)), len(set(map(words_alone, sample.texts)))
+        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < n_texts / 2
+        if vectors.shape[1] < _LEAST_DIMENSIONS or is_flat:
+            raise DataError(
+                f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
+                "alike: they are no embeddings of texts"
+            )
+        shapes.add(vectors.shape[1])
+    if len(shapes) > 1:
+        raise DataError(f"embeddings have different dimensions ({', '.join(map(str, sorted(shapes)))})")
+
+
+def _notes_on_copies(words: dict[str, list[str]]) -> list[str]:
+    real, holdout, synthetic = (set(words[role]) for role in ("real", "holdout", "synthetic"))
+    said = (
+        (len(real & holdout), "holdout texts are also real texts: the reference is flattered"),
+        (
+            sum(text in real for text in words["synthetic"]),
+            "synthetic texts are copies of real ones: fidelity and utility are flattered",
+        ),
+        (
+            sum(text in holdout for text in words["synthetic"]),
+            "synthetic texts are holdout texts: what is trained on them is tested on them, so that utility "
+            "and fidelity mean nothing",
+        ),
+        (
+            sum(text in real or text in holdout for text in words.get("baseline", ())),
+            "baseline texts are copies of real or holdout ones, so they are no baseline",
+        ),
+        (
+            sum(text in synthetic for text in words.get("baseline", ())),
+            "baseline texts are synthetic ones too, so they are no baseline",
+        ),
+    )
+    return [f"{n} {what}" for n, what in said if n]
+
+
+def _notes_on_near_copies(samples: dict[str, TextSample], words: dict[str, list[str]]) -> list[str]:
+    """Names synthetic texts that nearly repeat a private one, where they do so more than held-out ones do."""
+    exact = {*words["real"], *words["holdout"]}
+    rows = [
+        text
+        for text, alone in zip(samples["synthetic"].texts, words["synthetic"], strict=True)
+        if alone not in exact
+    ]
+    notes = []
+    for role, other in (("real", "holdout"), ("holdout", "real")):
+        known = list(dict.fromkeys(samples[role].texts))
+        n_ours, n_theirs = _n_near(rows, known), _n_near(samples[other].texts, known)
+        n_all, n_other = len(samples["synthetic"]), len(samples[other])
+        if n_ours / n_all > n_theirs / n_other:
+            notes.append(
+                f"{n_ours} of {n_all} synthetic texts nearly repeat a {role} one ({n_theirs} of {n_other} "
+                f"{other} texts do): fidelity and utility are flattered"
+            )
+    return notes
+
+
+def _n_near(texts: Sequence[str], known: Sequence[str]) -> int:
+    # The known ones come first: of a phrase that hundreds share, each of the others is compared with those.
+    pairs = near_duplicate_pairs([*known, *texts])
+    return len(np.unique(pairs[(pairs[:, 0] < len(known)) & (pairs[:, 1] >= len(known)), 1]))
+
+
+def are_readable(embedder: Embedder, samples: dict[str, TextSample], notes: list[str]) -> bool:
+    """Tells whether an embedder knows the language of the texts; adds notes where it does not know all.
+
+    Vectors of a language that a model does not know look fine and mean little.
+    """
+    if embedder.name not in _ENGLISH_ONLY:
+        return True
+    for role, sample in samples.items():
+        # Files are often sorted; what is taken does not depend on the seed of the figures.
+        rows = np.random.default_rng(0).permutation(len(sample))[:_LANGUAGE_SAMPLE]
+        codes = [code for code in detect_languages([sample.texts[row] for row in rows]) if code]
+        share = sum(code != "en" for code in codes) / len(codes) if codes else 0.0
+        of = f"{share:.0%} of the {role} texts are not English, which {embedder.name} cannot read"
+        if share > _MOST_FOREIGN:
+            notes.append(f"{of}: no metrics on embeddings; name a multilingual embedder")
+            return False
+        if share > _SOME_FOREIGN:
+            notes.append(f"{of}: metrics on embeddings say nothing of them")
+    return True
