@@ -339,6 +339,25 @@ def test_every_attack_finds_a_release_that_copies() -> None:
     assert min(found.values()) > 0.7
 
 
+def test_a_release_of_edited_nonmembers_is_not_taken_for_one_of_members(abstracts: list[str]) -> None:
+    # With weights of either sign the combination learns that likeness means "not a member".
+    rng = np.random.default_rng(5)
+    edited = [" ".join(word for word in text.split() if rng.random() > 0.35) for text in abstracts[200:260]]
+    one = Game(
+        members=tuple(abstracts[:200]),
+        nonmembers=tuple(abstracts[200:400]),
+        synthetic=(*abstracts[400:480], *edited),
+    )
+    for swapped, is_found in ((False, False), (True, True)):
+        sides = {"members": one.nonmembers, "nonmembers": one.members} if swapped else {}
+        this = replace(one, **sides)  # type: ignore[arg-type]
+        pool = Pool.of(this)
+        findings = membership_findings(pool, membership_scores(pool, this))
+        (found,) = [item for item in findings if item.attack == "combined" and item.decides]
+        assert found.p_value is not None and (found.p_value < 0.01) is is_found, found
+        assert is_found or found.value == 0.5
+
+
 def test_the_attacks_with_a_language_model_find_a_release_that_copies() -> None:
     one = game(n=60)
     settings = AuxiliarySettings(

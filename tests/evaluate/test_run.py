@@ -299,6 +299,18 @@ def test_another_language_has_no_embedding_figures() -> None:
     assert all(score.value is None for family, score in result.scores if family == "fidelity")
 
 
+def test_another_language_is_named_whatever_the_embedder() -> None:
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    spanish = [
+        f"Hoy perdí el trabajo número {i} y no sé cómo voy a pagar el alquiler de mi casa." for i in range(40)
+    ]
+    assert not [note for note in notes_on(train, test, test.texts[:40]) if "most" in note]
+    (note,) = [note for note in notes_on(train, test, spanish) if "most" in note]
+    assert note.startswith("most synthetic texts are in 'es' and most real ones in 'en'")
+    # Short ones, whose language nobody can tell, are no reason for a note.
+    assert not [note for note in notes_on(train, test, ["Rent again. The landlord."] * 30) if "most" in note]
+
+
 def test_a_script_that_is_not_latin_has_no_embedding_figures() -> None:
     class English(HashEmbedder):
         name = "all-minilm-l6-v2"

@@ -253,7 +253,7 @@ def test_what_learnt_nothing_is_never_called_useful(value: float, reference: flo
 def test_copies_are_named_where_figures_look_good() -> None:
     note = "213 synthetic texts are copies of real ones: fidelity and utility are flattered"
     found = score("classifier_auc", 0.51, low=0.47, high=0.55)
-    for notes, verdict, tone in (([], "Like real texts", "good"), ([note], "Flattered by copies", "unsure")):
+    for notes, verdict, tone in (([], "Like real texts", "good"), ([note], "The figures mislead", "unsure")):
         answer = answers.answer_realistic(cast("Metrics", {"scores": [found], "notes": notes}))
         assert (answer.verdict, answer.tone, note in answer.why) == (verdict, tone, bool(notes))
 

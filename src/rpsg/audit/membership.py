@@ -10,12 +10,14 @@ from rpsg.audit.estimators import auc, auc_interval, tpr_at_fpr
 from rpsg.audit.finding import Finding, Game
 from rpsg.audit.overlap import nearest_scores, overlap_scores, word_vectors
 from rpsg.audit.permutation import JointTest, joint_test
-from rpsg.audit.pool import FloatVector, Pool
+from rpsg.audit.pool import BoolArray, FloatVector, Pool
 from rpsg.errors import PrivateDataError
 from rpsg.rng import Streams
 from rpsg.types import Embedder
 
 RATES = (0.01, 0.001)
+# Inverse strength of the penalty on the weights of the combination.
+_RIDGE = 0.1
 _PERCENT = {0.01: "1 %", 0.001: "0.1 %"}
 Progress = Callable[[str], None]
 
@@ -100,11 +102,12 @@ def membership_findings(pool: Pool, scores: Mapping[str, FloatVector]) -> tuple[
 def combine(pool: Pool, scores: Mapping[str, FloatVector]) -> tuple[FloatVector, "np.ndarray"]:
     """Fits a logistic model of membership on half of the units.
 
+    No score counts against membership: every attack says which way it points. Weights of either sign would
+    learn from a release that was made of the non-members to call these members.
+
     Returns:
         Its score of every unit, and the mask of units that it was not fitted on.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import QuantileTransformer
 
     features = np.stack(list(scores.values()), axis=1)
@@ -114,13 +117,32 @@ def combine(pool: Pool, scores: Mapping[str, FloatVector]) -> tuple[FloatVector,
         rows = rng.permutation(np.flatnonzero(pool.is_member == side))
         fitted_on[rows[: len(rows) // 2]] = True
     # Ranks: one copied text's score must not outweigh all others.
-    model = make_pipeline(
-        QuantileTransformer(n_quantiles=min(100, int(fitted_on.sum())), output_distribution="normal"),
-        LogisticRegression(C=0.1, max_iter=1000),
-    )
-    model.fit(features[fitted_on], pool.is_member[fitted_on])
-    combined: FloatVector = model.decision_function(features)
+    ranks = QuantileTransformer(n_quantiles=min(100, int(fitted_on.sum())), output_distribution="normal")
+    fitted = ranks.fit(features[fitted_on]).transform(features)
+    combined: FloatVector = fitted @ _weights(fitted[fitted_on], pool.is_member[fitted_on])
     return combined, ~fitted_on
+
+
+def _weights(features: FloatVector, is_member: BoolArray) -> FloatVector:
+    """Returns the weights of ridge logistic regression, none of them below 0, shape (n_features,)."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    signs = np.where(is_member, 1.0, -1.0)
+    # The last column is the intercept, which is free.
+    columns = np.column_stack([features, np.ones(len(features))])
+
+    def loss(weights: FloatVector) -> tuple[float, FloatVector]:
+        margins = signs * (columns @ weights)
+        penalty = weights * np.append(np.ones(features.shape[1]), 0.0)
+        slope = -(signs * expit(-margins)) @ columns
+        value = _RIDGE * float(np.logaddexp(0.0, -margins).sum()) + float(penalty @ weights) / 2
+        return value, _RIDGE * slope + penalty
+
+    bounds = [(0.0, None)] * features.shape[1] + [(None, None)]
+    found = minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds)
+    weights: FloatVector = found.x[:-1]
+    return weights
 
 
 def _joint_finding(pool: Pool, tests: JointTest, n_attacks: int) -> Finding:

@@ -1,12 +1,13 @@
 """What makes samples impossible to compare, or their figures doubtful: looked for first."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from rpsg.errors import ConfigError, DataError
 from rpsg.evaluate.duplicates import near_duplicate_pairs
-from rpsg.llm.language import detect_languages
+from rpsg.llm.language import UNKNOWN, detect_languages
 from rpsg.scores import TextSample
 from rpsg.text import words_alone, words_of
 from rpsg.types import Embedder
@@ -48,7 +49,7 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
     n_different = len(synthetic)
     if n_different < len(samples["synthetic"]) / 2:
         notes.append(f"only {n_different} of {len(samples['synthetic'])} synthetic texts are different")
-    notes += _check_labels(samples)
+    notes += [*_check_labels(samples), *_notes_on_languages(samples)]
     ours = {word for text in synthetic for word in words_of(text)}
     if not ours & {word for text in real for word in words_of(text)}:
         raise DataError("real and synthetic texts have no word in common; is it the right file and language?")
@@ -182,6 +183,27 @@ def _n_near(texts: Sequence[str], known: Sequence[str]) -> int:
     return len(np.unique(pairs[(pairs[:, 0] < len(known)) & (pairs[:, 1] >= len(known)), 1]))
 
 
+def _languages(sample: TextSample) -> list[str]:
+    """Returns the language of some of the texts, where it can be told."""
+    # Files are often sorted; what is taken does not depend on the seed of the figures.
+    rows = np.random.default_rng(0).permutation(len(sample))[:_LANGUAGE_SAMPLE]
+    return [code for code in detect_languages([sample.texts[row] for row in rows]) if code]
+
+
+def _notes_on_languages(samples: dict[str, TextSample]) -> list[str]:
+    usual = {
+        role: found[0][0]
+        for role in ("real", "holdout", "synthetic")
+        if (found := Counter(_languages(samples[role])).most_common(1)) and found[0][0] != UNKNOWN
+    }
+    return [
+        f"most {role} texts are in {code!r} and most real ones in {usual['real']!r}: figures that compare "
+        "words or embeddings mean nothing"
+        for role, code in usual.items()
+        if "real" in usual and code != usual["real"]
+    ]
+
+
 def are_readable(embedder: Embedder, samples: dict[str, TextSample], notes: list[str]) -> bool:
     """Tells whether an embedder knows the language of the texts; adds notes where it does not know all.
 
@@ -190,9 +212,7 @@ def are_readable(embedder: Embedder, samples: dict[str, TextSample], notes: list
     if embedder.name not in _ENGLISH_ONLY:
         return True
     for role, sample in samples.items():
-        # Files are often sorted; what is taken does not depend on the seed of the figures.
-        rows = np.random.default_rng(0).permutation(len(sample))[:_LANGUAGE_SAMPLE]
-        codes = [code for code in detect_languages([sample.texts[row] for row in rows]) if code]
+        codes = _languages(sample)
         share = sum(code != "en" for code in codes) / len(codes) if codes else 0.0
         of = f"{share:.0%} of the {role} texts are not English, which {embedder.name} cannot read"
         if share > _MOST_FOREIGN:

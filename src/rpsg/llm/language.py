@@ -14,7 +14,7 @@ _MIN_PROBABILITY = 0.9
 _LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
 # ISO 639-2 for a language that nobody told.
-_UNKNOWN = "und"
+UNKNOWN = "und"
 
 
 def detect_languages(texts: Sequence[str]) -> list[str]:
@@ -30,7 +30,7 @@ def _detect(text: str) -> str:
     letters = len(_LETTER.findall(text))
     if letters > 2 * len(_LATIN.findall(text)):
         guess = str(_identifier().classify(text)[0])
-        return _UNKNOWN if guess == "en" else guess
+        return UNKNOWN if guess == "en" else guess
     if len(text.split()) < _MIN_WORDS:
         return ""
     language, probability = _identifier().classify(text)

@@ -16,8 +16,8 @@ Place = Literal["as real", "cannot tell", "in between", "as the baseline or wors
 
 # A larger epsilon bounds so little that a green light would mislead.
 LARGEST_GOOD_EPSILON = 10.0
-# What the metrics say of copies among the texts; see `rpsg.evaluate.run`.
-_FLATTERED = re.compile("flattered|mean nothing")
+# What the metrics say of copies, and of texts in another language; see `rpsg.evaluate.checks`.
+_MISLEADING = re.compile("flattered|mean nothing")
 _NOT_SCORED = "A run is scored when it has 20 real, held-out and released texts each."
 _NO_MODEL = "It needs a label column, or evaluate.language_model: small."
 
@@ -260,9 +260,9 @@ def _answer(
         )
     place = place_of(head)
     verdict, tone = _VERDICTS[place] if place else ("Measured, nothing to compare with", "silent")
-    flattered = [note for note in (metrics["notes"] if metrics else []) if _FLATTERED.search(note)]
-    if flattered and tone == "good":
-        verdict, tone = "Flattered by copies", "unsure"
+    doubts = [note for note in (metrics["notes"] if metrics else []) if _MISLEADING.search(note)]
+    if doubts and tone == "good":
+        verdict, tone = "The figures mislead", "unsure"
     figures = (
         (what[head["name"]], show(head["value"])),
         ("95 % interval", interval(head["low"], head["high"])),
@@ -274,7 +274,7 @@ def _answer(
         verdict=verdict,
         tone=tone,
         figures=figures,
-        why=" ".join([*(f"{note}." for note in flattered), _tally(scores)]),
+        why=" ".join([*(f"{note}." for note in doubts), _tally(scores)]),
         anchor=anchor,
     )
 
