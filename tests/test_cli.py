@@ -1,3 +1,4 @@
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -373,3 +374,8 @@ def test_the_schema_is_printed(card: Path, capsys: pytest.CaptureFixture[str]) -
     page = json.loads(capsys.readouterr().out)
     assert set(json.loads(card.read_text())) <= set(page["properties"])
     assert set(page["required"]) <= set(json.loads(card.read_text()))
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"rpsg {importlib.metadata.version('rpsg')}\n"

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -26,30 +27,27 @@ SHOW_MESSAGES = "RPSG_SHOW_MESSAGES"
 
 app = typer.Typer(
     name="rpsg",
-    help="Turn private texts into realistic synthetic ones, with an honest privacy statement.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for name, group in (
-    ("models", models),
-    ("budget", budget),
-    ("public", public),
-    ("card", card),
-    ("canary", canary),
-):
-    app.add_typer(group.app, name=name)
-app.command()(audit.audit)
-app.command()(runs.runs)
-app.command()(runs.status)
-app.command()(runs.purge)
-app.command()(report.report)
-app.command()(report.compare)
-app.command()(review.review)
-app.command()(release.release)
-app.command()(release.push)
-app.command()(bench.bench)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rpsg {version('rpsg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Turn private texts into realistic synthetic ones, with an honest privacy statement."""
 
 
 @app.command()
@@ -351,6 +349,27 @@ def _show_bug(error: Exception) -> None:
         message = str(error)
     lines = "".join(traceback.format_tb(error.__traceback__))
     typer.echo(f"Traceback (most recent call last):\n{lines}{type(error).__name__}: {message}", err=True)
+
+
+# After those of this file, so that help begins with what is done first.
+for name, group in (
+    ("models", models),
+    ("budget", budget),
+    ("public", public),
+    ("card", card),
+    ("canary", canary),
+):
+    app.add_typer(group.app, name=name)
+app.command()(audit.audit)
+app.command()(runs.runs)
+app.command()(runs.status)
+app.command()(runs.purge)
+app.command()(report.report)
+app.command()(report.compare)
+app.command()(review.review)
+app.command()(release.release)
+app.command()(release.push)
+app.command()(bench.bench)
 
 
 def main() -> NoReturn:

@@ -270,7 +270,7 @@ class RunConfig(Section):
             raise ValueError(
                 f"{', '.join(missing)} must be set with guarantee: end-to-end, where nothing may be computed "
                 "from the data: n is the number of texts wanted, n_units_bound the most people there can be, "
-                "by what is public"
+                "by what is public (on the command line: --epsilon, -n, --n-units-bound)"
             )
         return self
 

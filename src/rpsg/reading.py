@@ -305,7 +305,8 @@ def _check_label_values(name: str, n_values: int, n_rows: int) -> None:
     if n_rows >= _MIN_ROWS_TO_JUDGE_LABELS and n_values > n_rows / 2:
         raise DataError(
             f"label column {name!r} has {n_values} different values in {n_rows} rows, more than half as "
-            "many; labels can be released, so many rows must share one: leave it out or group it"
+            "many; labels are learnt from, and can be released, so many rows must share one: leave it out or "
+            "group it"
         )
 
 
