@@ -266,6 +266,45 @@ def test_a_file_put_back_after_a_review_does_not_leave(runs: Path) -> None:
     assert find_changes(RunDir.open(run)) == ["synthetic.csv: missing"]
 
 
+def test_a_run_that_goes_on_after_a_private_review_releases_everything_again(runs: Path) -> None:
+    run = runs / "end-to-end"
+    everything, names = ids(run), ("synthetic.jsonl", "synthetic.csv")
+    before = {name: (run / "release" / name).read_bytes() for name in names}
+    note_private_shown(run / "private/ledger.sqlite")
+    reject(run, everything[0], private=True)
+    assert apply_review(run, end_guarantee=True).changed
+    thinned = {name: (run / "release" / name).read_bytes() for name in names}
+    assert call("resume", run, "-q") == 0
+    # What was released without anybody's choice, under a card that says so.
+    assert {name: (run / "release" / name).read_bytes() for name in names} == before
+    assert holds(run) and not find_changes(RunDir.open(run))
+    assert call("release", run, "--pack", "--no-review") == 0
+    for name, content in thinned.items():
+        (run / "release" / name).write_bytes(content)
+    assert len(find_changes(RunDir.open(run))) == len(names)
+    assert call("release", run, "--pack", "--no-review") == 2
+    with pytest.raises(PrivacyError, match="--end-guarantee"):
+        apply_review(run)
+
+
+def test_what_was_packed_before_a_review_does_not_stay(runs: Path) -> None:
+    run = runs / "selection"
+    path = pack_release(run)
+    reject(run, ids(run)[0], private=False)
+    assert path.exists() and apply_review(run).changed and not path.exists()
+    assert pack_release(run) == path and not apply_review(run).changed and path.exists()
+
+
+def test_a_release_is_put_back_after_a_kill_between_two_renames(runs: Path) -> None:
+    run = runs / "end-to-end"
+    rejected, *others = ids(run)
+    reject(run, rejected, private=False)
+    shutil.copytree(run / "release", run / ".release-abc")
+    (run / "release").rename(run / ".release-abc-before")
+    assert call("release", run, "--pack") == 0
+    assert ids(run) == others and not list(run.glob(".release-*")) and not find_changes(RunDir.open(run))
+
+
 def test_a_line_added_to_the_data_card_does_not_leave(runs: Path) -> None:
     readme = runs / "selection/release/README.md"
     before = readme.read_text()

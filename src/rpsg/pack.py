@@ -11,7 +11,7 @@ import yaml
 from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
+from rpsg.release import check_publishable, files_that_leave, find_changes, packed, write_readme
 from rpsg.report.page import write_reports
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
@@ -51,7 +51,7 @@ def pack_release(folder: Path) -> Path:
         "sbom.cdx.json": (json.dumps(sbom, indent=2) + "\n").encode(),
         "STATEMENT.md": plain_statement(card).encode(),
     }
-    target = run.root / f"rpsg-{run.run_id}.zip"
+    target = packed(run)
     _write_zip(target, f"rpsg-{run.run_id}", contents)
     return target
 

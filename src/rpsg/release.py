@@ -16,7 +16,7 @@ from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
 from rpsg.privacy.card_model import Card, CardInputs, DataFlow
 from rpsg.privacy.ledger import read_run
-from rpsg.privacy.seeds import ReleasedTexts, note_columns, read_released
+from rpsg.privacy.seeds import ReleasedTexts, note_columns, note_rejected, read_released
 from rpsg.privacy.shown import check_identity
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir, write_text
@@ -63,6 +63,8 @@ def publish(
     )
     session.ledger.attest(inputs.model_dump(mode="json"))
     note_columns(session.ledger, corpus.label_columns)
+    # Everything again: what a review of this run took out, it takes out anew when it is applied.
+    note_rejected(session.ledger, ())
     card = build_card(inputs, session.ledger.lines())
     write_release(folder, config, card, texts, corpus.label_columns)
     folder.write_private(
@@ -109,6 +111,7 @@ def write_release(
         for name in _row_files(config):
             write_rows(table, target / name)
 
+    packed(folder).unlink(missing_ok=True)
     # Whoever shares this machine may read a release, but not copies of private texts.
     is_copy = config.method == "copy"
     readme = _readme(config, card, n_texts=len(texts), has_labels=bool(label_columns))
@@ -134,6 +137,11 @@ def _readme(config: RunConfig, card: Card, *, n_texts: int, has_labels: bool) ->
         languages=config.models.languages,
         has_labels=has_labels,
     )
+
+
+def packed(run: RunDir) -> Path:
+    """Returns where a release is packed; a zip there is of the release as it stands."""
+    return run.root / f"rpsg-{run.run_id}.zip"
 
 
 def _row_files(config: RunConfig) -> list[str]:
@@ -197,10 +205,12 @@ def find_changes(run: RunDir) -> list[str]:
     files, card = files_that_leave(run), run.release / "privacy_card.json"
     check_identity(run)
     problems = card_file.check_card(card, ledger=read_run(run.ledger))
-    if card_file.read_card(card)[0].inputs.run_id != run.run_id:
+    inputs = card_file.read_card(card)[0].inputs
+    if inputs.run_id != run.run_id:
         problems.append("inputs: the card is another run's")
     known = read_released(run.ledger)
-    changed = find_changed_rows(run, known, known.without(known.rejected))
+    # Nothing is missing from a release that, by its card, nobody chose from.
+    changed = find_changed_rows(run, known, known.without(known.rejected if inputs.reviewed != "no" else ()))
     missing = [name for name in _row_files(run.read_config()) if run.release / name not in files]
     return [
         *problems,

@@ -14,6 +14,7 @@ from rpsg.privacy.seeds import note_rejected, read_released
 from rpsg.privacy.shown import check_identity, private_was_shown
 from rpsg.release import check_publishable, find_changed_rows, write_release
 from rpsg.rundir import RunDir
+from rpsg.staging import put_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,11 @@ def apply_review(folder: Path, *, end_guarantee: bool = False) -> Applied:
             nothing was changed.
     """
     run = RunDir.open(folder)
-    check_publishable(run)
+    # Refused where the private part was removed, which holds the lock and the ledger.
+    run.read_config()
     with run.working():
+        put_back(run.release)
+        check_publishable(run)
         check_identity(run)
         card, _ = read_card(run.release / "privacy_card.json")
         lines, attested = read_run(run.ledger)

@@ -5,12 +5,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-_PREFIX = ".release-"
+_PREFIX, _BEFORE = ".release-", "-before"
 
 
 def leftovers(root: Path) -> list[Path]:
     """Lists what processes that were killed left beside a release; with `copy` these are private texts."""
     return sorted(root.glob(f"{_PREFIX}*"))
+
+
+def put_back(target: Path) -> None:
+    """Puts back what stood in a folder's place, where a process was killed before the new one stood there."""
+    before = [path for path in leftovers(target.parent) if path.name.endswith(_BEFORE)]
+    if before and not target.exists():
+        before[0].rename(target)
 
 
 def write_folder(target: Path, fill: Callable[[Path], None], *, mode: int) -> None:
@@ -32,7 +39,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], *, mode: int) -> No
     except BaseException:
         remove_tree(staging)
         raise
-    before = staging.with_name(f"{staging.name}-before")
+    before = staging.with_name(f"{staging.name}{_BEFORE}")
     if target.exists():
         target.rename(before)
     staging.rename(target)

@@ -22,12 +22,14 @@ def release(
     from rpsg.reviewed import apply_review
     from rpsg.rundir import RunDir
 
-    check_publishable(RunDir.open(folder))
-    if review:
+    if not review:
+        check_publishable(RunDir.open(folder))
+    else:
         applied = apply_review(folder, end_guarantee=end_guarantee)
         typer.echo(f"{applied.n_kept} texts in the release, {applied.n_rejected} kept out by review.")
         if applied.changed:
-            typer.echo(f"The card was written anew; a signature on it is gone.\nPrivacy: {applied.statement}")
+            typer.echo("The card was written anew; a signature on it, and what was packed before, are gone.")
+            typer.echo(f"Privacy: {applied.statement}")
     write_reports(folder)
     if pack:
         typer.echo(f"Wrote {pack_release(folder)}")
