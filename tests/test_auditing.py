@@ -246,8 +246,19 @@ def test_texts_that_hide_copies_leave_nothing_found_unsaid(
     released = [*texts[300:], *(text.translate(change) for text in texts[:4])]
     arguments = ["audit", "--synthetic", write("s.jsonl", released), "--members", files[0]]
     assert call(*arguments, "--nonmembers", files[1], "-o", "out", *FAST) == 0
-    assert "4 released texts have words of over 40 letters" in " ".join(capsys.readouterr().out.split())
+    assert "4 released texts have words of known texts with the spaces taken out" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert json.loads(Path("out/audit.json").read_text())["verdict"] == TOO_FEW
+
+
+def test_units_and_long_addresses_hide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = stories(420)
+    files = [write("m.jsonl", texts[:150]), write("n.jsonl", texts[150:300])]
+    odd = f"We gave 5 \u00b5g of TNF\u03b1 and NF-\u03baB, see {'0123456789abcdef' * 4}."
+    arguments = ["audit", "--synthetic", write("s.jsonl", [f"{text} {odd}" for text in texts[300:]])]
+    assert call(*arguments, "--members", files[0], "--nonmembers", files[1], "-o", "out", *FAST) == 0
+    assert "spaces taken out" not in capsys.readouterr().out
 
 
 def test_texts_that_occur_twice_do_not_stop_the_audit_of_a_run() -> None:

@@ -47,12 +47,12 @@ _CONTROL_TOKEN = re.compile(
 )
 # Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
 # that scripts and emoji need.
-_HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_HIDDEN = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # The same, halves of character pairs, which no file can hold, 8-bit controls, which some terminals obey, and
 # characters without a shape of their own. Not the selectors that emoji need.
 UNSEEN = re.compile(
     f"{_HIDDEN.pattern[:-1]}\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029"
-    "\u3164\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\u3164\uffa0\u2800\ufff0-\ufffc\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
@@ -62,6 +62,8 @@ MIN_WORDS = 12
 _SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
 # Between letters of other scripts these have a meaning; where words are compared they only hide.
 _JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
+# Lines and strokes through letters; those of accents have become part of their letter before.
+_STROKES = re.compile(r"[\u0300-\u036f\u20d0-\u20ff\ufe20-\ufe2f]")
 
 
 def words_of(text: str) -> list[str]:
@@ -211,7 +213,7 @@ def normalised_words(text: str) -> list[str]:
     are left out.
     """
     seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", text))
-    return words_of(unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN)).casefold())
+    return words_of(_STROKES.sub("", unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN))).casefold())
 
 
 def words_alone(text: str) -> str:

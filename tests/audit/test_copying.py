@@ -98,6 +98,8 @@ def test_case_punctuation_and_width_of_letters_do_not_count() -> None:
         "d\u200bon't",
         "d\u200do\ufe0fn't",
         "\u202edon't\u202c",
+        "d\u206aon't",
+        "d\u0332o\u0332n\u0338't",
     ],
 )
 def test_signs_that_a_program_changes_or_nobody_sees_do_not_count(written: str) -> None:

@@ -1,6 +1,5 @@
 """The audit on one page: check the split, attack, judge."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +25,13 @@ from rpsg.types import Embedder
 # A release of fewer says too little of anybody for "nothing was found" to mean something.
 MIN_RELEASED = 20
 
-# Words that somebody wrote so that they are found nowhere: spaces taken out, letters of other alphabets.
+# Known words that somebody wrote so that they are found nowhere: spaces taken out, letters of other alphabets
+# that look the same. A microgram or a long address is neither.
 _LONGEST = 40
-_MIXED = re.compile("[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]")
+_LOOK_ALIKE = str.maketrans(
+    "\u0430\u0251\u03b1\u0435\u0456\u0131\u043e\u03bf\u0585\u0440\u0441\u0443\u0445\u0455\u0458",
+    "aaaeiiooopcyxsj",
+)
 _MAX_ODD = 0.01
 
 FIXED_SPLIT = (
@@ -221,14 +224,26 @@ def _little_released(game: Game) -> list[str]:
             f"only {len(whole)} different released texts have {TESTED_RUN} words; {MIN_RELEASED} are the "
             "least that attacks can work on. Is it the right file and column?"
         ]
-    n_odd = sum(any(map(_is_odd, normalised_words(text))) for text in game.synthetic)
+    n_odd = _count_disguised(game)
     if n_odd > _MAX_ODD * len(game.synthetic):
         return [
-            f"{n_odd} released texts have words of over {_LONGEST} letters, or of Latin letters among others "
-            "that look like them: copies in them cannot be seen"
+            f"{n_odd} released texts have words of known texts with the spaces taken out, or with letters of "
+            "other alphabets that look the same: copies in them cannot be seen"
         ]
     return []
 
 
-def _is_odd(word: str) -> bool:
-    return len(word) > _LONGEST or _MIXED.search(word) is not None
+def _count_disguised(game: Game) -> int:
+    """Counts the released texts with a word that is a known one, or several, in disguise."""
+    known = [normalised_words(text) for text in (*game.members, *game.nonmembers)]
+    vocabulary = {word for words in known for word in words}
+    together = "\n".join("".join(words) for words in known)
+
+    def is_disguised(word: str) -> bool:
+        if word in vocabulary:
+            return False
+        return word.translate(_LOOK_ALIKE) in vocabulary or (
+            len(word) > _LONGEST and word[:_LONGEST] in together
+        )
+
+    return sum(any(map(is_disguised, normalised_words(text))) for text in game.synthetic)
