@@ -9,8 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from html import unescape
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+import regex
+
+# Vowel signs and other marks are \w to this library, unlike to the standard one; no word begins with one.
+_WORD = regex.compile(r"[^\W\p{M}]\w*+(?:['’]\w++)*+")
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
 # A full stop after these does not end a sentence.
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|approx|No|Fig|al|[A-Z])\.$")
@@ -63,7 +67,11 @@ _SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
 # Between letters of other scripts these have a meaning; where words are compared they only hide.
 _JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
 # Lines and strokes through letters; those of accents have become part of their letter before.
-_STROKES = re.compile(r"[\u0300-\u036f\u20d0-\u20ff\ufe20-\ufe2f]")
+# Nor do the points of Hebrew and Arabic count, which most writers leave out.
+_STROKES = re.compile(
+    r"[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
+    r"\u20d0-\u20ff\ufe20-\ufe2f]"
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -209,10 +217,10 @@ def _runs(text: str, length: int) -> Iterable[bytes]:
 def normalised_words(text: str) -> list[str]:
     """Returns the words of a text as they are compared, however a program wrote them.
 
-    Compatible characters, upper and lower case and all apostrophes are equal; characters that nobody sees
-    are left out.
+    Compatible characters, characters written as HTML entities, upper and lower case and all apostrophes are
+    equal; characters that nobody sees and the points of Hebrew and Arabic are left out.
     """
-    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", text))
+    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", unescape(text)))
     return words_of(_STROKES.sub("", unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN))).casefold())
 
 

@@ -158,6 +158,18 @@ def test_no_canary_quotes_a_private_text(make: Make) -> None:
     assert not any("apples" in canary.text for canary in put(make()).canaries)
 
 
+def test_public_texts_that_are_the_data_are_refused_and_nothing_is_written(
+    make: Make, tmp_path: Path
+) -> None:
+    planting = make()
+    with pytest.raises(DataError, match="1 of 60 public texts are texts of the data") as caught:
+        plant(
+            planting, read_data(planting), lambda n: [*PROSE[: n - 1], "My own words: number 3 about apples!"]
+        )
+    assert "apples" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
+
+
 def test_made_up_names_are_in_no_private_text() -> None:
     def named(avoid: set[str]) -> str:
         maker = TextMaker(public=PROSE, style="abstracts", avoid=avoid, chance=random.Random(1))

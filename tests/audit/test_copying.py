@@ -12,7 +12,7 @@ from rpsg.audit.own import SYNTHETIC, KnownRuns
 from rpsg.audit.wordruns import WordRuns
 from rpsg.errors import DataError
 from rpsg.text import WordRuns as TextRuns
-from rpsg.text import normalised_words
+from rpsg.text import normalised_words, words_of
 
 LONG = " ".join(f"w{i}" for i in range(40))
 
@@ -105,6 +105,20 @@ def test_case_punctuation_and_width_of_letters_do_not_count() -> None:
 def test_signs_that_a_program_changes_or_nobody_sees_do_not_count(written: str) -> None:
     assert normalised_words(f"a {written}\u2028b_c\x0bd") == ["a", "don't", "b", "c", "d"]
     assert TextRuns.build([f"they {written} know"], 3).shared_with("They don’t know")
+
+
+def test_vowel_signs_belong_to_their_word_and_points_do_not_count() -> None:
+    assert normalised_words("मैं दिल्ली में रहती हूँ।") == ["मैं", "दिल्ली", "में", "रहती", "हूँ"]
+    assert normalised_words("שָׁלוֹם עוֹלָם") == normalised_words("שלום עולם")
+    assert normalised_words("كَتَبَ") == normalised_words("كتب")
+    # A selector after an emoji is no word.
+    assert words_of("I \u2764\ufe0f tea \u0301 10\u2079") == ["i", "tea", "10"]
+
+
+def test_html_entities_are_the_signs_that_they_stand_for() -> None:
+    assert normalised_words("I don&#39;t &amp; can&rsquo;t&nbsp;pay") == normalised_words(
+        "I don't & can’t pay"
+    )
 
 
 # --- the findings ----------------------------------------------------------------------------------

@@ -101,7 +101,10 @@ def test_who_is_refused(run_folder: Path) -> None:
             status, body, _ = ask(server, f"/{server.key}/{path}")
             assert status in {403, 404} and b"root:" not in body and b"data" not in body, path
         for method in ("PUT", "DELETE", "OPTIONS", "HEAD"):
-            assert ask(server, good, method=method)[0] == 501
+            status, body, headers = ask(server, good, method=method)
+            assert (
+                status == 501 and body == b"" and "default-src 'none'" in headers["Content-Security-Policy"]
+            )
 
 
 def test_two_host_lines_are_refused(run_folder: Path) -> None:

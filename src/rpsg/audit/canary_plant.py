@@ -19,7 +19,7 @@ from rpsg.errors import ConfigError, DataError
 from rpsg.readers import read_chunks
 from rpsg.reading import DEFAULT_ID_COLUMN
 from rpsg.row_files import Columns, Wanted
-from rpsg.text import words_of
+from rpsg.text import words_alone, words_of
 from rpsg.types import PrivateCorpus
 from rpsg.writers import write_rows
 
@@ -126,7 +126,7 @@ def plant(
 
     Raises:
         ConfigError: a file appeared meanwhile.
-        DataError: the public texts are too few, or the rows cannot be written.
+        DataError: the public texts are too few or the data's own, or the rows cannot be written.
     """
     chance = chance or secrets.SystemRandom()
     found = _make(planting, corpus, public, chance)
@@ -150,7 +150,7 @@ def plant(
 
 def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance: random.Random) -> Secrets:
     maker = TextMaker(
-        public=public(planting.n_canaries),
+        public=_check_public(public(planting.n_canaries), corpus),
         style=planting.style,
         avoid={word for record in corpus.records for word in words_of(record.text)},
         chance=chance,
@@ -183,6 +183,17 @@ def _make(planting: Planting, corpus: PrivateCorpus, public: PublicTexts, chance
         # Each from an attacker's account of its own: the worst case for a limit per person.
         poisons=craft_poisons(canaries, units[planting.n_canaries :], chance),
     )
+
+
+def _check_public(public: Sequence[str], corpus: PrivateCorpus) -> Sequence[str]:
+    own = {words_alone(record.text) for record in corpus.records}
+    n_own = sum(words_alone(text) in own for text in public)
+    if n_own:
+        raise DataError(
+            f"{n_own} of {len(public)} public texts are texts of the data; a canary must quote nobody: bring "
+            "texts of other people with --public"
+        )
+    return public
 
 
 # --- rows -----------------------------------------------------------------------------------------

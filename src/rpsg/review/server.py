@@ -202,6 +202,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(min(int(size), _MAX_BODY + 1)) if size.isdecimal() else b""
         self._answer({"decide": self._decide, "undo": self._undo})
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuses what is no request that this server knows, with the headers of every other answer."""
+        self.close_connection = True
+        self._send(HTTPStatus(code), b"", "text/plain")
+
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: paths hold the key."""
 
