@@ -20,6 +20,8 @@ class Hub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.created: list[dict[str, object]] = []
+        # What it answers, in the place of what a hub would, to paths that hold this.
+        self.odd: tuple[str, int, bytes, dict[str, str]] | None = None
 
     @property
     def url(self) -> str:
@@ -40,6 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.split("?")[0]
         self.server.asked.append(path)
+        if self.server.odd is not None and self.server.odd[0] in path:
+            return self._reply(*self.server.odd[1:])
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send(401, {"error": "Invalid token"})
         if path == "/api/repos/create":
@@ -65,9 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(404, {"error": "not here"})
 
     def _send(self, status: int, value: object) -> None:
-        body = json.dumps(value).encode()
+        self._reply(status, json.dumps(value).encode(), {})
+
+    def _reply(self, status: int, body: bytes, more: dict[str, str]) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        for name, text in more.items():
+            self.send_header(name, text)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

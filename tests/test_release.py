@@ -396,6 +396,7 @@ def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> No
         "models": {"write": "local:/models/x", "abstract": "openai-community/gpt2", "embed": str(tmp_path)},
         "abstract": {"prompt": "~/prompts"},
         "keys": {"public": "./public.json"},
+        "executor": {"kind": "ray", "address": "ray://inside:10001"},
     }
     text = public_configuration(values)
     for part in ("secret", "/home", "inside", "/models", str(tmp_path), "~", "public.json"):
@@ -434,14 +435,19 @@ def test_a_folder_within_a_release_costs_nothing(runs: Path) -> None:
     assert ids(run) == others and not list(run.glob(".release-*"))
 
 
-def test_what_a_killed_process_left_of_a_release_goes(runs: Path) -> None:
+def test_what_a_killed_process_left_of_a_release_goes(runs: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     run, purged = runs / "selection", runs / "end-to-end"
     for folder in (run, purged):
         (folder / ".release-killed").mkdir()
         (folder / ".release-killed/synthetic.jsonl").write_text("a private copy")
+        # Not ours, though it is called so.
+        (folder / ".release-link").symlink_to(elsewhere)
     reject(run, ids(run)[0], private=True)
     assert call("release", run) == 0 and not list(run.glob(".release-*"))
     assert call("purge", purged, "--private") == 0 and not list(purged.glob(".release-*"))
+    assert elsewhere.is_dir()
 
 
 def test_a_private_part_that_is_a_link_is_purged_too(runs: Path, tmp_path: Path) -> None:
@@ -553,6 +559,29 @@ def test_push_sends_the_release_and_nothing_else(runs: Path) -> None:
         assert not [path for path in server.asked if "agent" in path or "telemetry" in path]
         push(run, server.url, "--public", HF_TOKEN=TOKEN)
         assert server.created[-1]["visibility"] == "public"
+
+
+@pytest.mark.parametrize("answer", [(409, b"{}"), (200, b"<html>sign in</html>"), (200, b"{}"), (200, b"[]")])
+def test_what_is_no_hub_is_said_to_be_none(runs: Path, answer: tuple[int, bytes]) -> None:
+    with hub() as server:
+        server.odd = ("create", *answer, {})
+        done = push(runs / "selection", server.url, HF_TOKEN=TOKEN)
+        assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout
+        assert "the hub" in done.stderr and TOKEN not in done.stderr and server.files == {}
+
+
+def test_a_release_is_not_sent_on_to_another_host(runs: Path) -> None:
+    with hub() as server, hub() as other:
+        server.odd = ("/commit/", 307, b"", {"Location": f"{other.url}/api/datasets/me/texts/commit/main"})
+        done = push(runs / "selection", server.url, HF_TOKEN=TOKEN)
+        assert done.returncode == 2 and "nothing was sent there" in done.stderr
+        assert other.asked == []
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", f"{TOKEN}\u00e9", f"a {TOKEN}"])
+def test_what_is_no_token_is_refused_and_not_shown(runs: Path, token: str) -> None:
+    done = push(runs / "selection", "http://127.0.0.1:9", HF_TOKEN=token)
+    assert done.returncode == 2 and "HF_TOKEN holds" in done.stderr and TOKEN not in done.stderr
 
 
 def test_rejected_texts_are_not_pushed(runs: Path) -> None:

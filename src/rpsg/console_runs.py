@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from rpsg.runstate import RunState
+from rpsg.text import reveal
 
 
 def print_runs(states: Sequence[RunState], base: Path, *, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def print_comparison(
         if rows:
             table = Table(heading, *columns, box=SIMPLE_HEAD)
             for name, cells in rows:
-                table.add_row(escape(name), *map(escape, cells))
+                table.add_row(*(escape(reveal(cell)) for cell in (name, *cells)))
             console.print(table)
     print(f"Wrote {page}, computed from private texts: do not share it.")
 

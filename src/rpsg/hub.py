@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rpsg.decisions import Trail, rejected_ids
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
@@ -10,6 +11,9 @@ from rpsg.release import check_publishable, files_that_leave, find_changes, writ
 from rpsg.report.page import write_reports
 from rpsg.report.sources import read_rows
 from rpsg.rundir import RunDir
+
+if TYPE_CHECKING:
+    from httpx2 import Response
 
 TOKEN_ENV = "HF_TOKEN"
 
@@ -54,6 +58,8 @@ def push_release(
     token = os.environ.get(token_env)
     if not token:
         raise ConfigError(f"{token_env} is not set; put an access token of the hub into it")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{token_env} holds a space, a line end or another sign that no access token has")
     return _upload(run, repo, files, token=token, visible=visible)
 
 
@@ -73,9 +79,13 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
     from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import get_session
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    # Its client would follow an answer that names another host, and send the release there.
+    session = get_session()
+    session.event_hooks = {**session.event_hooks, "response": [_stay]}
     api = HfApi(token=token)
     try:
         address = api.create_repo(repo, repo_type="dataset", private=not visible, exist_ok=True)
@@ -91,9 +101,24 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ModelUnavailable(f"the hub refused ({status}); check the token and the name {repo}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailable(
+            f"the hub's answer was not understood ({type(error).__name__}): is it a hub, and HF_ENDPOINT "
+            f"right? A release is one commit, so {repo} has all of it or nothing new: look there"
+        ) from None
     except (HTTPError, OSError) as error:
         raise ModelUnavailable(
             f"the hub does not answer ({type(error).__name__}); a release is one commit, so {repo} has all "
             "of it or nothing new: look there, then push again"
         ) from None
     return str(address)
+
+
+def _stay(response: "Response") -> None:
+    if response.has_redirect_location:
+        place = response.url.join(response.headers["location"])
+        if place.netloc != response.url.netloc:
+            raise ModelUnavailable(
+                f"{response.url.host} sends the release on to {place.host}, and nothing was sent there; if "
+                "that is the hub, name it in HF_ENDPOINT"
+            )

@@ -18,7 +18,9 @@ from rpsg.sbom import build_sbom
 
 _LEFT_OUT = "(left out)"
 # Where the private texts are, where runs and public material are kept, servers and the names of their keys.
-_PRIVATE_SETTINGS = {"data": ("path",), "output": ("folder",), "keys": ("public",)}
+_PRIVATE_SETTINGS = {
+    "data": ("path",), "output": ("folder",), "keys": ("public",), "executor": ("address",)
+}  # fmt: skip
 _PRIVATE_SECTIONS = ("endpoints", "calling")
 # Every file has this date: when a release was made says how long the run took.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)

@@ -11,7 +11,7 @@ from rpsg.errors import RpsgError, RunDirError
 from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
 from rpsg.llm.meter import load_prices
 from rpsg.rundir import RunDir
-from rpsg.staging import leftovers, remove_tree
+from rpsg.staging import leftovers, remove_leftover, remove_tree
 
 State = Literal["running", "stopped", "finished", "purged", "unreadable"]
 # A folder of runs holds them at most so deep.
@@ -200,9 +200,11 @@ def purge_private(folder: Path) -> int:
         raise RunDirError(f"{folder} has no private part")
     size = 0
     for left in (*folder.glob(f"{_PURGED_PREFIX}*"), *leftovers(folder)):
+        # The private part may have been a link to another disk.
+        remove = remove_tree if left.name.startswith(_PURGED_PREFIX) else remove_leftover
         size += sum(path.stat().st_size for path in left.resolve().rglob("*") if path.is_file())
         try:
-            remove_tree(left)
+            remove(left)
         except OSError as error:
             raise RunDirError(f"cannot remove {left}: {error.strerror}; remove it by hand") from None
     return size

@@ -31,7 +31,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], *, mode: int) -> No
         mode: who may open it.
     """
     for left in leftovers(target.parent):
-        remove_tree(left)
+        remove_leftover(left)
     staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
     staging.chmod(mode)
     try:
@@ -45,6 +45,14 @@ def write_folder(target: Path, fill: Callable[[Path], None], *, mode: int) -> No
     staging.rename(target)
     if before.exists():
         remove_tree(before)
+
+
+def remove_leftover(left: Path) -> None:
+    """Removes what a killed process left. A link with such a name is not ours: what it points to stays."""
+    if left.is_symlink() or not left.is_dir():
+        left.unlink()
+    else:
+        shutil.rmtree(left)
 
 
 def remove_tree(folder: Path) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from markupsafe import Markup
 
 from rpsg.audit.finding import Finding
 from rpsg.decisions import Trail
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.report import answers
 from rpsg.report.advice import next_steps
-from rpsg.report.charts import label_chart, length_chart
+from rpsg.report.charts import label_chart, length_chart, utility_chart
 from rpsg.report.compare import compare_runs
 from rpsg.report.documents import Audit, Card, Metrics, Score
-from rpsg.report.page import embed_json, load_assets, render_public, write_reports
+from rpsg.report.page import embed_json, environment, load_assets, render_public, write_reports
 from rpsg.report.projection import place, vectors_of_words
 from rpsg.report.sources import read_private, read_released
 from rpsg.reviewed import apply_review
@@ -398,6 +399,21 @@ def test_labels_that_look_alike_keep_their_bars() -> None:
     axis = cast("dict[str, Any]", chart.spec["layout"])["yaxis"]
     assert len(axis["tickvals"]) == 4 and "&lt;b&gt;x&lt;/b&gt;" in axis["ticktext"]
     assert length_chart([], None).rows[0][1] == "none"
+    scores = [
+        {"family": "utility", "name": f"accuracy_{long}{end}", "value": 0.5, "low": 0.4, "high": 0.6}
+        | {"reference": 0.7, "baseline": 0.52}
+        for end in ("1", "2\u202e")
+    ]
+    drawn = utility_chart(cast("Any", scores))
+    assert drawn is not None and "\u202e" not in drawn.alt
+    assert [trace["y"] for trace in cast("list[dict[str, Any]]", drawn.spec["data"])] == [[0, 1]] * 3
+
+
+def test_no_value_of_a_page_hides_or_turns_what_stands_beside_it() -> None:
+    page = environment().from_string("{{ a }} {{ b|join(', ') }} {{ c }}")
+    assert page.render(a="x\u202ey", b=["<b>", "\u200b"], c=Markup("<i>")) == (
+        "x⟨U+202E⟩y &lt;b&gt;, ⟨U+200B⟩ <i>"
+    )
 
 
 def test_a_script_element_cannot_be_ended_by_data() -> None:

@@ -185,6 +185,15 @@ def test_a_public_review_shows_and_sends_no_private_text(run_folder: Path) -> No
     assert not Trail(run_folder / "private/review.jsonl").saw_private
 
 
+def test_a_reason_given_beside_private_text_is_shown_in_no_public_review(run_folder: Path) -> None:
+    with serving(run_folder) as server:
+        post(server, "decide", {"id": ids(run_folder)[0], "verdict": "reject", "reason": "repeats Jane Roe"})
+        assert b"Jane Roe" in ask(server, f"/{server.key}/texts")[1]
+    with serving(run_folder, public=True) as server:
+        texts = ask(server, f"/{server.key}/texts")[1]
+        assert b"Jane Roe" not in texts and b"given beside private text" in texts
+
+
 def test_what_was_read_cannot_be_unread(run_folder: Path) -> None:
     with serving(run_folder):
         pass

@@ -256,15 +256,23 @@ def utility_chart(scores: Sequence[Score]) -> Chart | None:
         return None
     names = [label(words(score["name"])) for score in usable]
     bars: list[tuple[str, str, list[float | None]]] = [
-        ("trained on synthetic texts", SYNTHETIC, [score["value"] for score in usable]),
-        ("trained on real texts", REAL, [score["reference"] for score in usable]),
         ("baseline", BASELINE, [score["baseline"] for score in usable]),
+        ("trained on real texts", REAL, [score["reference"] for score in usable]),
+        ("trained on synthetic texts", SYNTHETIC, [score["value"] for score in usable]),
     ]
+    places = list(range(len(names)))
     traces: list[Json] = [
-        {"type": "bar", "name": name, "x": names, "y": values, "marker": {"color": color}}
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": places,
+            "x": values,
+            "marker": {"color": color},
+        }
         for name, color, values in bars
     ]
-    traces[0]["error_y"] = {
+    traces[-1]["error_x"] = {
         "type": "data",
         "symmetric": False,
         "array": [(score["high"] or 0) - (score["value"] or 0) for score in usable],
@@ -274,10 +282,15 @@ def utility_chart(scores: Sequence[Score]) -> Chart | None:
     return Chart(
         chart_id="utility",
         title="What a model learns from the texts",
-        alt=f"Tested on held-out real texts. Trained on synthetic texts: {best}.",
+        alt=f"Tested on held-out real texts. Trained on synthetic texts: {reveal(best)}.",
         spec={
             "data": traces,
-            "layout": _layout(barmode="group", xaxis=_axis(), yaxis=_axis("share right", range=[0, 1])),
+            "layout": _layout(
+                height=110 + 64 * len(names),
+                barmode="group",
+                xaxis=_axis("share right", range=[0, 1]),
+                yaxis=_names_axis(names),
+            ),
         },
     )
 

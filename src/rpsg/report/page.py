@@ -216,7 +216,7 @@ def _shown_labels(row: Row) -> list[str]:
 
 
 def environment() -> Environment:
-    """Returns the templates' environment: everything is escaped, and what is missing is an error."""
+    """Returns the templates' environment: all is escaped and visible, and what is missing is an error."""
     found = Environment(
         loader=PackageLoader("rpsg.report", "assets"),
         autoescape=True,
@@ -224,17 +224,22 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_visible,
     )
     found.filters.update(
         show=answers.show,
         cell=_cell,
         words=answers.words,
         epsilon=answers.show_up,
-        reveal=reveal,
         interval=_interval,
     )
     found.globals["place_of"] = answers.place_of
     return found
+
+
+def _visible(value: object) -> object:
+    # All that a template writes but markup of ours: no value can hide or turn what stands beside it.
+    return reveal(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _cell(value: float | None) -> str:

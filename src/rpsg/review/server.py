@@ -74,7 +74,7 @@ class Review:
                     "id": text_id,
                     "text": reveal(text),
                     "labels": [f"{reveal(name)}: {reveal(value)}" for name, value in labels.items()],
-                    **_shown(current.get(text_id)),
+                    **self._shown(current.get(text_id)),
                 }
                 for text_id, (text, labels) in self.texts.items()
             ],
@@ -96,7 +96,7 @@ class Review:
             before = self.trail.last(text_id)
             decided = self.trail.decide(text_id, verdict, reason, saw_private=self._saw_private())
             self.undoable.append((before, decided))
-        return {"id": text_id, **_shown(decided)}
+        return {"id": text_id, **self._shown(decided)}
 
     def undo(self) -> dict[str, object] | None:
         """Takes this session's last decision back; returns what now holds for its text."""
@@ -112,13 +112,17 @@ class Review:
             self.undoable.pop()
             # What was restored may be this session's own: then it can be undone in its turn.
             self.undoable = [(old, decided if new == before else new) for old, new in self.undoable]
-        return {"id": text_id, **_shown(decided)}
+        return {"id": text_id, **self._shown(decided)}
 
-
-def _shown(decision: Decision | None) -> dict[str, str]:
-    if decision is None:
-        return {"verdict": "undecided", "reason": ""}
-    return {"verdict": decision.verdict, "reason": reveal(decision.reason)}
+    def _shown(self, decision: Decision | None) -> dict[str, str]:
+        if decision is None:
+            return {"verdict": "undecided", "reason": ""}
+        # Who wrote it beside a private text may have quoted that.
+        quotes = decision.saw_private and self.neighbours is None
+        return {
+            "verdict": decision.verdict,
+            "reason": "(given beside private text)" if quotes else reveal(decision.reason),
+        }
 
 
 class ReviewServer(ThreadingHTTPServer):
@@ -237,8 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
             return "another host"
         if self.headers.get_all("Origin", [self.server.origin]) != [self.server.origin]:
             return "another origin"
-        if self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        if not {"none", "same-origin"}.issuperset(self.headers.get_all("Sec-Fetch-Site", [])):
             return "another site"
+        if not self.path.startswith("/"):
+            return "an address in the place of a path"
         return None
 
     def _run(
