@@ -77,9 +77,8 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
     # Its client would ask the hub which agent runs it, and say so; read when it is first imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_session
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import get_session
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
