@@ -18,12 +18,14 @@ class TextSample:
         vectors: one row a text, shape (n, d); None where no embedder was used.
         labels: label column to one value a text, "" where a text has none.
         embedder: name of the model that made `vectors`.
+        n_empty: rows of its file that had no text.
     """
 
     texts: tuple[str, ...]
     vectors: FloatArray | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     embedder: str = ""
+    n_empty: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)

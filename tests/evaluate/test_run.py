@@ -343,6 +343,21 @@ def test_some_texts_of_another_language_are_named_wherever_they_stand() -> None:
         assert "of the real texts" in note and expected in note
 
 
+@pytest.mark.parametrize(("n_spanish", "is_read"), [(1, True), (64, False)])
+def test_texts_too_short_to_tell_their_language_are_looked_at_together(n_spanish: int, is_read: bool) -> None:
+    class English(HashEmbedder):
+        name = "all-minilm-l6-v2"
+
+    train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
+    short = [" ".join(text.split()[:5]) for text in train.texts[:64]]
+    long = "Hoy perdí el trabajo y no sé cómo voy a pagar el alquiler de mi casa."
+    spanish = [long] if n_spanish == 1 else [f"Perdí otro trabajo número {i}" for i in range(64)]
+    texts = tuple([*spanish, *short][:64])
+    samples = {"real": train, "holdout": test, "synthetic": TextSample(texts=texts)}
+    _, notes = prepare(samples, embedder=English(), repeats=2)
+    assert any("no metrics on embeddings" in note for note in notes) is not is_read
+
+
 @pytest.mark.parametrize("change", ["a word more", "unseen", "curly"])
 def test_near_copies_are_found(change: str) -> None:
     train, test = (sample_of(read_corpus(path)) for path in (TRAIN, TEST))
@@ -362,6 +377,41 @@ def test_near_copies_are_found(change: str) -> None:
     )
 
 
+SIGNATURE = "kind regards from all of us at the service desk open every day from eight to six " * 4
+
+
+def test_a_signature_that_all_texts_share_makes_none_a_near_copy_and_hides_none() -> None:
+    train, test = (
+        TextSample(texts=tuple(f"{text} {SIGNATURE}" for text in sample_of(read_corpus(path)).texts))
+        for path in (TRAIN, TEST)
+    )
+    assert not [note for note in notes_on(train, test, test.texts[::2]) if "nearly" in note]
+    copied = [f"so {text}" for text in train.texts[:40]]
+    (note,) = [note for note in notes_on(train, test, copied) if "nearly" in note]
+    assert note.startswith("40 of 40 synthetic texts nearly repeat a real one (0 of ")
+
+
+def test_texts_of_one_template_are_no_near_copies_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    words = ("printer", "router", "scanner", "laptop", "phone"), ("monday", "friday", "today", "lunch")
+
+    def draw() -> str:
+        what, where, since = rng.choice(words[0]), rng.integers(1, 40), rng.choice(words[1])
+        return f"dear team the {what} in room {where} stopped since {since} and i need it back soon please"
+
+    texts = [draw() for _ in range(360)]
+    parts = [TextSample(texts=tuple(texts[i : i + 120])) for i in (0, 120)]
+    for start in range(0, 120, 40):
+        assert not [note for note in notes_on(*parts, texts[240 + start : 280 + start]) if "nearly" in note]
+
+
+def test_a_holdout_of_near_copies_is_named() -> None:
+    train = sample_of(read_corpus(TRAIN))
+    other = TextSample(texts=tuple(f"well {text}" for text in train.texts[:60]))
+    notes = notes_on(train, other, sample_of(read_corpus(TEST)).texts)
+    assert "60 of 60 holdout texts nearly repeat a real one: the reference is flattered" in notes
+
+
 def notes_on(real: TextSample, holdout: TextSample, synthetic: Sequence[str]) -> list[str]:
     samples = {"real": real, "holdout": holdout, "synthetic": TextSample(texts=tuple(synthetic))}
     return check_samples(samples)
@@ -377,6 +427,9 @@ def test_labels_that_are_mostly_written_otherwise_are_named() -> None:
         "baseline": TextSample(texts=train.texts[100:140]),
     }
     notes = check_samples(samples)
+    assert any(
+        note.startswith("38 synthetic values of 'mood' are real ones but for capitals") for note in notes
+    )
     assert "38 synthetic values of 'mood' are none of the real ones: written otherwise?" in notes
     assert "40 baseline texts are synthetic ones too, so they are no baseline" in notes
 

@@ -15,6 +15,12 @@ from rpsg.types import Embedder
 _LANGUAGE_SAMPLE = 200
 # Of more texts in another language nothing is embedded; of fewer it is said that they are there.
 _MOST_FOREIGN, _SOME_FOREIGN = 0.5, 0.05
+# So many texts that are too short to tell a language are looked at as one.
+_TOGETHER = 10
+# Of more holdout texts that nearly repeat real ones it is said that they flatter the reference.
+_MOST_NEAR = 0.1
+# A difference in near copies that chance makes as rarely as this is named.
+_RARE = 0.05
 _LEAST_DIMENSIONS = 2
 # The manifolds of precision and recall reach to the third neighbour.
 _N_NEIGHBOURS = 3
@@ -37,7 +43,12 @@ def check_samples(samples: dict[str, TextSample]) -> list[str]:
             f"{n_shared} of {len(held_out)} holdout texts are also real texts; the holdout must be other "
             "texts of the same source, or its figures mean nothing"
         )
-    notes = [*_notes_on_copies(words), *_notes_on_near_copies(samples, words)]
+    notes = [
+        f"{sample.n_empty} rows of the {role} file have no text and are left out"
+        for role, sample in samples.items()
+        if sample.n_empty
+    ]
+    notes += [*_notes_on_copies(words), *_notes_on_near_copies(samples, words)]
     for role, known in (("real", real), ("holdout", holdout)):
         if len(known) <= _N_NEIGHBOURS:
             raise DataError(
@@ -70,6 +81,13 @@ def _check_labels(samples: dict[str, TextSample]) -> list[str]:
             if n_unknown > len(found) / 2:
                 notes.append(
                     f"{n_unknown} {role} values of {label!r} are none of the real ones: written otherwise?"
+                )
+            plain = {" ".join(value.split()).casefold() for value in known}
+            n_near = sum(v not in known and " ".join(v.split()).casefold() in plain for v in found)
+            if n_near:
+                notes.append(
+                    f"{n_near} {role} values of {label!r} are real ones but for capitals or spaces, and "
+                    "count as others: write them alike"
                 )
     return notes
 
@@ -158,6 +176,8 @@ def _notes_on_copies(words: dict[str, list[str]]) -> list[str]:
 
 def _notes_on_near_copies(samples: dict[str, TextSample], words: dict[str, list[str]]) -> list[str]:
     """Names synthetic texts that nearly repeat a private one, where they do so more than held-out ones do."""
+    from scipy.stats import fisher_exact
+
     exact = {*words["real"], *words["holdout"]}
     rows = [
         text
@@ -169,7 +189,12 @@ def _notes_on_near_copies(samples: dict[str, TextSample], words: dict[str, list[
         known = list(dict.fromkeys(samples[role].texts))
         n_ours, n_theirs = _n_near(rows, known), _n_near(samples[other].texts, known)
         n_all, n_other = len(samples["synthetic"]), len(samples[other])
-        if n_ours / n_all > n_theirs / n_other:
+        table = [[n_ours, n_all - n_ours], [n_theirs, n_other - n_theirs]]
+        if role == "real" and n_theirs > _MOST_NEAR * n_other:
+            notes.append(
+                f"{n_theirs} of {n_other} holdout texts nearly repeat a real one: the reference is flattered"
+            )
+        if fisher_exact(table, alternative="greater").pvalue < _RARE:
             notes.append(
                 f"{n_ours} of {n_all} synthetic texts nearly repeat a {role} one ({n_theirs} of {n_other} "
                 f"{other} texts do): fidelity and utility are flattered"
@@ -179,7 +204,7 @@ def _notes_on_near_copies(samples: dict[str, TextSample], words: dict[str, list[
 
 def _n_near(texts: Sequence[str], known: Sequence[str]) -> int:
     # The known ones come first: of a phrase that hundreds share, each of the others is compared with those.
-    pairs = near_duplicate_pairs([*known, *texts])
+    pairs = near_duplicate_pairs([*known, *texts], n_known=len(known))
     return len(np.unique(pairs[(pairs[:, 0] < len(known)) & (pairs[:, 1] >= len(known)), 1]))
 
 
@@ -187,7 +212,15 @@ def _languages(sample: TextSample) -> list[str]:
     """Returns the language of some of the texts, where it can be told."""
     # Files are often sorted; what is taken does not depend on the seed of the figures.
     rows = np.random.default_rng(0).permutation(len(sample))[:_LANGUAGE_SAMPLE]
-    return [code for code in detect_languages([sample.texts[row] for row in rows]) if code]
+    texts = [sample.texts[row] for row in rows]
+    codes = detect_languages(texts)
+    told = [code for code in codes if code]
+    short = [text for text, code in zip(texts, codes, strict=True) if not code]
+    if len(short) > len(told):
+        parts = [short[i : i + _TOGETHER] for i in range(0, len(short), _TOGETHER)]
+        together = detect_languages([" ".join(part) for part in parts])
+        told += [code for code, part in zip(together, parts, strict=True) if code for _ in part]
+    return told
 
 
 def _notes_on_languages(samples: dict[str, TextSample]) -> list[str]:

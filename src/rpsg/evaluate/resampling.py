@@ -141,14 +141,17 @@ def summarise(
     The interval is Student's t with the spread of the halves as standard error. It is that of a data set
     of twice `n` rows; where a set is larger the interval is too wide rather than too narrow. A share of rows
     has at least the exact interval of so many independent rows (Clopper-Pearson), and so has any figure
-    between 0 and 1 that all draws agree on: no spread is no certainty.
+    between 0 and 1 that all draws agree on: no spread is no certainty. Of other figures that all draws agree
+    on no interval is known.
     """
     value, low, high = mean_with_interval(synthetic)
     if value is not None and low is not None and high is not None:
-        is_constant = low == high and (figure.low, figure.high) == (0, 1)
-        if figure.is_share or is_constant:
+        is_constant = math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
+        if figure.is_share or (is_constant and (figure.low, figure.high) == (0, 1)):
             exact = share_interval(value, 2 * n)
             low, high = min(low, exact[0]), max(high, exact[1])
+        elif is_constant:
+            low = high = None
     return Score(
         name=figure.name,
         value=value,

@@ -75,9 +75,8 @@ def read_inputs(inputs: Inputs) -> dict[str, TextSample]:
         # A public baseline need not have labels.
         labels = () if role == "baseline" else inputs.label_columns
         try:
-            samples[role] = sample_of(
-                read_corpus(path, text_column=column, label_columns=labels, min_words=1)
-            )
+            corpus = read_corpus(path, text_column=column, label_columns=labels, min_words=1)
+            samples[role] = replace(sample_of(corpus), n_empty=sum(corpus.skipped.values()))
         except (ConfigError, DataError) as error:
             if str(path) in str(error):
                 raise

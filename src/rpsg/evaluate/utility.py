@@ -209,7 +209,10 @@ def _classify(train: Sequence[tuple[str, str]], texts: Sequence[str]) -> LabelAr
     if 2 * n_labels > len(train):
         raise NotComputable(f"{n_labels} labels among {len(train)} training texts: too few of each to learn")
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
-    features = vectoriser.fit_transform([text for text, _ in train])
+    try:
+        features = vectoriser.fit_transform([text for text, _ in train])
+    except ValueError:
+        raise NotComputable("the training texts have no word of two letters or more") from None
     model = LogisticRegression(C=10.0, max_iter=500, class_weight="balanced")
     model.fit(features, [label for _, label in train])
     found: LabelArray = model.predict(vectoriser.transform(texts))

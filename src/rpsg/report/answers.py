@@ -17,7 +17,7 @@ Place = Literal["as real", "cannot tell", "in between", "as the baseline or wors
 # A larger epsilon bounds so little that a green light would mislead.
 LARGEST_GOOD_EPSILON = 10.0
 # What the metrics say of copies, and of texts in another language; see `rpsg.evaluate.checks`.
-_MISLEADING = re.compile("flattered|mean nothing")
+_MISLEADING = re.compile("flattered|mean nothing|say nothing of them|no metrics on embeddings")
 _NOT_SCORED = "A run is scored when it has 20 real, held-out and released texts each."
 _NO_MODEL = "It needs a label column, or evaluate.language_model: small."
 
