@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 TOKEN = "hf_secret"
 
@@ -22,6 +22,8 @@ class Hub(ThreadingHTTPServer):
         self.created: list[dict[str, object]] = []
         # What it answers, in the place of what a hub would, to paths that hold this.
         self.odd: tuple[str, int, bytes, dict[str, str]] | None = None
+        # With the status 0 it does not answer.
+        self.given_up = Event()
 
     @property
     def url(self) -> str:
@@ -43,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         self.server.asked.append(path)
         if self.server.odd is not None and self.server.odd[0] in path:
+            if self.server.odd[1] == 0:
+                return self.server.given_up.wait()
             return self._reply(*self.server.odd[1:])
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send(401, {"error": "Invalid token"})
@@ -90,6 +94,7 @@ def hub() -> Iterator[Hub]:
     try:
         yield server
     finally:
+        server.given_up.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -207,6 +207,27 @@ def test_a_run_is_audited_in_its_private_part(capsys: pytest.CaptureFixture[str]
     assert not [path for path in Path("run/release").iterdir() if "audit" in path.name]
 
 
+def test_a_leak_that_was_found_stands_when_a_weaker_audit_finds_none() -> None:
+    texts = stories(300)
+    write("members.jsonl", texts[:150])
+    write("others.jsonl", texts[150:])
+    write("copies.jsonl", texts[:30])
+    files = ["--members", "members.jsonl", "--nonmembers", "others.jsonl"]
+    assert call("audit", "--synthetic", "copies.jsonl", *files, "-o", "out", *FAST) == 3
+    found = Path("out/audit.json").read_text()
+    # Members that nothing was copied from: nothing is found.
+    write("few.jsonl", stories(700)[650:690])
+    fewer = ["--members", "few.jsonl", "--nonmembers", "others.jsonl"]
+    for _ in range(2):
+        assert call("audit", "--synthetic", "copies.jsonl", *fewer, "-o", "out", *FAST) == 3
+        document = json.loads(Path("out/audit.json").read_text())
+        assert document["verdict"] == LEAK and "an earlier audit of these texts" in document["reasons"][0]
+        assert Path("out/audit-leak.json").read_text() == found
+    # Of other texts nothing was found.
+    write("copies.jsonl", stories(900)[800:850])
+    assert call("audit", "--synthetic", "copies.jsonl", *fewer, "-o", "out", *FAST) == 0
+
+
 def test_a_run_is_not_audited_against_other_data(capsys: pytest.CaptureFixture[str]) -> None:
     texts = stories(300)
     data = write("posts.jsonl", texts)

@@ -450,6 +450,17 @@ def test_what_a_killed_process_left_of_a_release_goes(runs: Path, tmp_path: Path
     assert elsewhere.is_dir()
 
 
+def test_a_folder_of_another_program_is_not_purged(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
+    for part in ("private", "done"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "done/released").touch()
+    (tmp_path / "private/keys.txt").write_text("mine")
+    with pytest.raises(RunDirError, match="not a run's private part"):
+        purge_private(tmp_path)
+    assert (tmp_path / "private/keys.txt").read_text() == "mine"
+
+
 def test_a_private_part_that_is_a_link_is_purged_too(runs: Path, tmp_path: Path) -> None:
     run, elsewhere = runs / "selection", tmp_path / "other disk"
     (run / "private").rename(elsewhere)
@@ -532,12 +543,13 @@ def test_a_run_that_is_not_finished_is_not_purged(runs: Path) -> None:
 # --- push ----------------------------------------------------------------------------------------
 
 
-def push(folder: Path, url: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def push(
+    folder: Path, url: str, *more: str, code: str = "from rpsg.cli import main; main()", **environment: str
+) -> subprocess.CompletedProcess[str]:
     # In a process of its own: the hub's client reads its settings when it is first imported.
-    code = "import sys; from rpsg.cli import main; sys.argv = ['rpsg', 'push', *sys.argv[1:]]; main()"
     own = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", **environment}
     return subprocess.run(
-        [sys.executable, "-c", code, str(folder), "me/texts", *more],
+        [sys.executable, "-c", code, "push", str(folder), "me/texts", *more],
         env={**{name: value for name, value in os.environ.items() if name != "HF_TOKEN"}, **own},
         capture_output=True,
         text=True,
@@ -576,6 +588,19 @@ def test_a_release_is_not_sent_on_to_another_host(runs: Path) -> None:
         done = push(runs / "selection", server.url, HF_TOKEN=TOKEN)
         assert done.returncode == 2 and "nothing was sent there" in done.stderr
         assert other.asked == []
+
+
+def test_a_hub_that_says_nothing_is_given_up(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import rpsg.hub; rpsg.hub._SECONDS = 0.5; from rpsg.cli import main; main()"
+    with hub() as server:
+        server.odd = ("create", 0, b"", {})
+        done = push(runs / "selection", server.url, code=code, HF_TOKEN=TOKEN)
+        assert done.returncode == 2 and "does not answer" in done.stderr
+
+
+def test_a_token_in_the_place_of_its_variable_is_not_repeated(runs: Path) -> None:
+    done = push(runs / "selection", "http://127.0.0.1:9", "--token-env", TOKEN)
+    assert done.returncode == 2 and "is not set" in done.stderr and TOKEN not in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize("token", [f"{TOKEN}\n", f"{TOKEN}\u00e9", f"a {TOKEN}"])

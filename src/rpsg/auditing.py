@@ -13,7 +13,7 @@ from rpsg.audit.finding import Game
 from rpsg.audit.linkage import pair_rows
 from rpsg.audit.pii_replay import find_replays
 from rpsg.audit.pool import Pool
-from rpsg.audit.result import FILE, Audit, write_audit
+from rpsg.audit.result import EARLIER, FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_repeats, without_shared
 from rpsg.canaries import Scoring, check_planted_run, check_release, join_canaries, score_run
@@ -71,8 +71,7 @@ def audit_files(
     game = game_of(members, nonmembers, _texts(synthetic), public=public, seed=seed)
     notes = _note_repeats(n_members + n_others)
     found = audit(game, settings, notes=notes, on_progress=_named(on_progress))
-    _write(found, folder, game, members, synthetic)
-    return found
+    return _write(found, folder, game, members, synthetic)
 
 
 def audit_run(
@@ -130,8 +129,7 @@ def audit_run(
     if canaries is not None:
         how = Scoring(auxiliary=MODELS if settings.language_models else None, seed=seed)
         found = join_canaries(found, score_run(canaries, folder, how))
-    _write(found, run.private / "audit", game, members, synthetic)
-    return found
+    return _write(found, run.private / "audit", game, members, synthetic)
 
 
 def audit_from_data(
@@ -176,8 +174,7 @@ def audit_from_data(
     settings = replace(settings, generator=config.models.embed)
     note = f"{len(members)} records on the members' side, {len(others)} on the other, by a secret coin"
     found = audit(game, settings, pairs=pairs, notes=(note,), drawn=True, on_progress=_named(on_progress))
-    _write(found, folder, game, members, synthetic)
-    return found
+    return _write(found, folder, game, members, synthetic)
 
 
 def _note_repeats(n: int) -> list[str]:
@@ -233,9 +230,9 @@ def _released(run: RunDir) -> PrivateCorpus:
     return _read(run.release / f"synthetic.{run.read_config().output.formats[0]}", "text", None)
 
 
-def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synthetic: PrivateCorpus) -> None:
+def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synthetic: PrivateCorpus) -> Audit:
     """Writes audit.json and, beside it, which record leaked into which text: for the data's owner only."""
-    write_audit(found, folder)
+    found = write_audit(found, folder)
     copies = find_copies(game)
     leaks = [
         {"kind": f"{VERBATIM} words in a row", "record": members.records[i].record_id} for i in copies.members
@@ -250,6 +247,7 @@ def _write(found: Audit, folder: Path, game: Game, members: PrivateCorpus, synth
     ]
     text = "".join(json.dumps(leak) + "\n" for leak in leaks)
     write_text(folder / "leaks.jsonl", text, private=True)
+    return found
 
 
 def _read(path: Path, text_column: str, unit_column: str | None) -> PrivateCorpus:
@@ -270,4 +268,4 @@ def _texts(corpus: PrivateCorpus) -> tuple[str, ...]:
 
 
 def _check_folder(folder: Path) -> None:
-    check_own_files(folder, known_by={FILE: {"verdict", "findings"}}, beside=("leaks.jsonl",))
+    check_own_files(folder, known_by={FILE: {"verdict", "findings"}}, beside=("leaks.jsonl", EARLIER))

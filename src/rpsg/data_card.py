@@ -26,7 +26,7 @@ def render_data_card(
     return (
         f"---\n{_metadata(card, n_texts, files, languages, has_labels=has_labels)}---\n\n"
         f"# Synthetic texts\n\n**{card.statement}**\n\n"
-        f"{n_texts} texts written by a language model (`{escape(writer)}`), none by a person. "
+        f"{n_texts} texts written by a language model ({escape(writer)}), none by a person. "
         f"Files: {', '.join(files)}; columns: {columns}. "
         f"Ids are random and row order is shuffled.{guarded}\n\n"
         "What they state as fact is invented or distorted: use them to develop and test software and "

@@ -45,6 +45,9 @@ class Decision:
     time: float
 
 
+_LINE = TypeAdapter(Decision)
+
+
 class Trail:
     """The decisions on one run, in `private/review.jsonl`."""
 
@@ -62,7 +65,7 @@ class Trail:
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")
             # What follows the last line end was cut off when a process was killed.
-            return [TypeAdapter(Decision).validate_json(line) for line in lines[:-1]]
+            return [_LINE.validate_json(line) for line in lines[:-1]]
         except ValueError:
             raise RunDirError(f"{self.path} was edited: a line of it is no decision") from None
 
@@ -130,8 +133,8 @@ class Trail:
             saw_private=saw_private,
             text_id=text_id,
             verdict=verdict,
-            reason=reason,
-            by=_user(),
+            reason=_whole(reason),
+            by=_whole(_user()),
             time=round(time.time(), 3),
         )
         try:
@@ -150,6 +153,11 @@ class Trail:
 def rejected_ids(decisions: Sequence[Decision]) -> frozenset[str]:
     """Returns the ids of the texts that were rejected."""
     return frozenset(item.text_id for item in decisions if item.verdict == "reject")
+
+
+def _whole(text: str) -> str:
+    # Half of a character pair, as in a name of another encoding, is no text that JSON readers take.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _user() -> str:

@@ -93,9 +93,15 @@ class EndpointConfig(Section):
         missing = [name for name in self.api_key_env if not os.environ.get(name)]
         if missing:
             raise ConfigError(
-                f"the environment variable {missing[0]} is not set; set it to the key of the model server"
+                f"the environment variable {name_of_variable(missing[0])} is not set; set it to the key of "
+                "the model server"
             )
         return [os.environ[name] for name in self.api_key_env] or [""]
+
+
+def name_of_variable(name: str) -> str:
+    """Writes the name of a variable that is not set; one with small letters may be the key itself."""
+    return name if name.upper() == name else "that you named"
 
 
 class ExecutorConfig(Section):

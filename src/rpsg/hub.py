@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpsg.decisions import Trail, rejected_ids
+from rpsg.endpoints import name_of_variable
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
 from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
 from rpsg.report.page import write_reports
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 TOKEN_ENV = "HF_TOKEN"
+# Of silence, on either side, after which a hub is given up.
+_SECONDS = 60.0
 
 
 def push_release(
@@ -57,7 +60,10 @@ def push_release(
         raise ConfigError(f"{repo!r}: name the data set as OWNER/NAME")
     token = os.environ.get(token_env)
     if not token:
-        raise ConfigError(f"{token_env} is not set; put an access token of the hub into it")
+        shown = name_of_variable(token_env)
+        raise ConfigError(
+            f"the environment variable {shown} is not set; put an access token of the hub into it"
+        )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(f"{token_env} holds a space, a line end or another sign that no access token has")
     return _upload(run, repo, files, token=token, visible=visible)
@@ -76,7 +82,7 @@ def _check_reviewed(run: RunDir) -> None:
 def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visible: bool) -> str:
     # Its client would ask the hub which agent runs it, and say so; read when it is first imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from httpx2 import HTTPError
+    from httpx2 import HTTPError, Timeout
     from huggingface_hub import HfApi, get_session
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -85,6 +91,7 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
     # Its client would follow an answer that names another host, and send the release there.
     session = get_session()
     session.event_hooks = {**session.event_hooks, "response": [_stay]}
+    session.timeout = Timeout(_SECONDS)
     api = HfApi(token=token)
     try:
         address = api.create_repo(repo, repo_type="dataset", private=not visible, exist_ok=True)
@@ -100,7 +107,7 @@ def _upload(run: RunDir, repo: str, files: Sequence[Path], *, token: str, visibl
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ModelUnavailable(f"the hub refused ({status}); check the token and the name {repo}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelUnavailable(
             f"the hub's answer was not understood ({type(error).__name__}): is it a hub, and HF_ENDPOINT "
             f"right? A release is one commit, so {repo} has all of it or nothing new: look there"

@@ -192,6 +192,8 @@ def purge_private(folder: Path) -> int:
                     f"{folder} is not finished: finish it with: rpsg resume {folder}, "
                     "or remove the whole folder"
                 )
+            if not (run.private / "data.json").exists() or not run.ledger.exists():
+                raise RunDirError(f"{run.private} is not a run's private part; nothing was removed")
             for mark in ("purged", _PRIVATE_GONE):
                 run.mark(mark)
             # Away at once, under a name that a purge that was cut off is gone on from.

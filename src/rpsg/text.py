@@ -65,7 +65,7 @@ MIN_WORDS = 12
 # Apostrophes as keyboards and programs write them, and a line in the place of a space.
 _SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
 # Between letters of other scripts these have a meaning; where words are compared they only hide.
-_JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
+JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
 # Lines and strokes through letters; those of accents have become part of their letter before.
 # Nor do the points of Hebrew and Arabic count, which most writers leave out.
 _STROKES = re.compile(
@@ -220,7 +220,7 @@ def normalised_words(text: str) -> list[str]:
     Compatible characters, characters written as HTML entities, upper and lower case and all apostrophes are
     equal; characters that nobody sees and the points of Hebrew and Arabic are left out.
     """
-    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", _JOINERS.sub("", unescape(text)))
+    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", JOINERS.sub("", unescape(text)))
     return words_of(_STROKES.sub("", unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN))).casefold())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from rpsg.errors import ConfigError, PrivateDataError, RunDirError
-from rpsg.text import UNSEEN
+from rpsg.text import JOINERS, UNSEEN
 from rpsg.types import SyntheticText
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # A spreadsheet program computes a cell that begins so, also with its own wide forms of these signs. It skips
 # white space before them, and characters that nobody sees.
-_FORMULA = re.compile(rf"(?:[\s\0]|{UNSEEN.pattern})*[=+\-@\t\r|%＝＋－＠]")
+_FORMULA = re.compile(rf"(?:[\s\0]|{UNSEEN.pattern}|{JOINERS.pattern})*[=+\-@\t\r|%＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?%?")
 # Columns of a released row beside the labels.
 RELEASED_COLUMNS = ("id", "text")

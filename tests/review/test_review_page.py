@@ -44,6 +44,9 @@ def test_twenty_texts_by_keyboard_alone(browser: "Browser", run_folder: Path) ->
         seen.page.keyboard.type("no text has this")
         assert (seen.page.text_content("#text") or "").startswith("No text here")
         press("Escape")
+        assert seen.page.input_value("#search") == "" and (seen.page.text_content("#where") or "").endswith(
+            "of 5"
+        )
         assert seen.said == []
     current = Trail(run_folder / "private/review.jsonl").current()
     reasons = sorted(item.reason for item in current.values() if item.verdict == "reject")

@@ -194,6 +194,16 @@ def test_a_reason_given_beside_private_text_is_shown_in_no_public_review(run_fol
         assert b"Jane Roe" not in texts and b"given beside private text" in texts
 
 
+def test_a_name_or_reason_of_odd_characters_keeps_the_trail_readable(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "j\udcf6rg")
+    with serving(run_folder, public=True) as server:
+        sent = {"id": ids(run_folder)[0], "verdict": "reject", "reason": "half \ud83d pair"}
+        assert post(server, "decide", sent)[0] == 200
+    assert Trail(run_folder / "private/review.jsonl").entries()[-1].reason == "half ? pair"
+
+
 def test_what_was_read_cannot_be_unread(run_folder: Path) -> None:
     with serving(run_folder):
         pass
@@ -228,11 +238,10 @@ def test_a_trail_removed_under_an_open_page_forgets_nothing(run_folder: Path) ->
 
 def test_the_banner_says_what_holds_now(run_folder: Path) -> None:
     with serving(run_folder, public=True) as server:
-        server.review.has_guarantee = True
-        assert not server.review.everything()["ends_guarantee"]
+        assert not server.review.everything()["saw_private"]
         # Private texts are shown in a second window meanwhile.
         with serving(run_folder):
-            assert server.review.everything()["ends_guarantee"]
+            assert server.review.everything()["saw_private"]
 
 
 def test_a_rejection_that_was_applied_can_be_taken_back(run_folder: Path) -> None:

@@ -1,16 +1,20 @@
 """The outcome of an audit, and the file it is written to."""
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
 
 from rpsg.audit.control import Control
 from rpsg.audit.finding import Finding
-from rpsg.audit.verdict import Verdict
+from rpsg.audit.verdict import LEAK, Verdict
 from rpsg.rundir import write_json
 
 FORMAT = 1
 FILE = "audit.json"
+# An earlier audit of the same texts that found a leak.
+EARLIER = "audit-leak.json"
 _READING = (
     "Each attack sees the released text only and guesses which private records it was made from. value has a "
     "95 % interval (low, high); control is the same figure where nothing can have leaked. p_value is of the "
@@ -77,9 +81,32 @@ def detectable_auc(n_members: int, n_nonmembers: int) -> float:
     return min(1.0, 0.5 + (2.326 + 0.842) * deviation)
 
 
-def write_audit(audit: Audit, folder: Path) -> Path:
-    """Writes audit.json, which only its owner can read; a new folder is closed to others too."""
+def write_audit(audit: Audit, folder: Path) -> Audit:
+    """Writes audit.json, which only its owner can read; a new folder is closed to others too.
+
+    A leak that an earlier audit of the same texts found there stands, in a file of its own: a weaker attack
+    does not undo it.
+
+    Returns:
+        The audit, with the verdict that stands.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / FILE
+    path, kept = folder / FILE, folder / EARLIER
+    if _found_leak(path, audit) and not kept.exists():
+        path.replace(kept)
+    if audit.verdict.word != LEAK and _found_leak(kept, audit):
+        reason = f"an earlier audit of these texts found a leak ({EARLIER}); this one: {audit.verdict.word}"
+        audit = replace(
+            audit, verdict=replace(audit.verdict, word=LEAK, reasons=(reason, *audit.verdict.reasons))
+        )
     write_json(path, audit.document(), private=True)
-    return path
+    return audit
+
+
+def _found_leak(path: Path, audit: Audit) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    is_same = isinstance(found, Mapping) and found.get("texts_digest") == audit.texts_digest != ""
+    return is_same and found.get("verdict") == LEAK

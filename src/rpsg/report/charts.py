@@ -21,6 +21,7 @@ from rpsg.text import reveal, words_of
 SYNTHETIC, REAL, BASELINE = "#1b8a8f", "#7d8795", "#b97a16"
 _MOST_BARS = 15
 _LONGEST_NAME = 28
+_LONGEST_VALUE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,11 @@ def label(text: str | None) -> str:
     return html.escape(
         shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…", quote=False
     )
+
+
+def shorten(shown: str) -> str:
+    """Cuts what would fill the page; a label is a word or two."""
+    return shown if len(shown) <= _LONGEST_VALUE else shown[: _LONGEST_VALUE - 1] + "…"
 
 
 def _layout(**more: object) -> Json:
@@ -236,7 +242,7 @@ def label_chart(
         },
         columns=(reveal(name), *(f"{which} texts" for which in counts)),
         rows=tuple(
-            (reveal(value or "(none)"), *(f"{found[value]:,}" for found in counts.values()))
+            (shorten(reveal(value or "(none)")), *(f"{found[value]:,}" for found in counts.values()))
             for value in order[:100]
         ),
     )

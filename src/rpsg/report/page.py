@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rpsg.report import advice, answers, charts
-from rpsg.report.charts import Chart
+from rpsg.report.charts import Chart, shorten
 from rpsg.report.documents import Row
 from rpsg.report.projection import place, vectors_of_words
 from rpsg.report.sources import PrivateSources, Released, read_private, read_released
@@ -209,7 +209,7 @@ def _render(
 
 def _shown_labels(row: Row) -> list[str]:
     return [
-        f"{reveal(name)}: {reveal(value)}"
+        shorten(f"{reveal(name)}: {reveal(value)}")
         for name, value in row.items()
         if name not in {"id", "text"} and value is not None
     ]

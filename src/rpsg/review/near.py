@@ -94,7 +94,7 @@ class PrivateNeighbours:
             rare = self._rare_words(text, self.texts[i])
             found.append(
                 PrivateNeighbour(
-                    record_id=self.record_ids[i],
+                    record_id=reveal(self.record_ids[i]),
                     text=self.texts[i],
                     similarity=round(float(similarities[i]), 3),
                     marks=mark_shared(self.texts[i], text, rare),

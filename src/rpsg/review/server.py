@@ -68,7 +68,8 @@ class Review:
         current = self.trail.current()
         return {
             "shows_private": self.neighbours is not None,
-            "ends_guarantee": self.has_guarantee and self._saw_private(),
+            "saw_private": self._saw_private(),
+            "has_guarantee": self.has_guarantee,
             "texts": [
                 {
                     "id": text_id,

@@ -207,7 +207,12 @@ at("search").addEventListener("input", () => refilter(found[place]));
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape") { show(); document.activeElement.blur(); return; }
+  if (event.key === "Escape") {
+    // The browser empties the box of a search, which is then no filter any more.
+    if (event.target === at("search")) { at("search").value = ""; refilter(found[place]); } else show();
+    document.activeElement.blur();
+    return;
+  }
   const typing = event.target.matches("input:not([type=checkbox]), select");
   if (typing || !at("keys").checked) return;
   // Held down, a key would decide texts that nobody has read.
@@ -235,13 +240,12 @@ ask("texts").then((all) => {
   const banner = at("banner");
   banner.hidden = false;
   banner.classList.toggle("danger", showsPrivate);
-  banner.textContent = showsPrivate
-    ? `Private texts are on screen. ${all.ends_guarantee
-      ? "Applying decisions that are taken here ends the guarantee: the card will say “No end-to-end differential privacy”. To keep it, close this and use rpsg review --public."
-      : "Decisions that are taken here depend on them."}`
-    : `Synthetic texts only. ${all.ends_guarantee
-      ? "But private texts were on screen in an earlier review of this run: applying decisions ends the guarantee."
-      : "Decisions that are taken here depend on released texts alone."}`;
+  const depends = all.has_guarantee
+    ? "Applying decisions on this run ends its guarantee: the card will say “No end-to-end differential privacy”. It stays only if no decision is applied."
+    : "Decisions on this run depend on them.";
+  if (showsPrivate) banner.textContent = `Private texts are on screen. ${depends}`;
+  else if (all.saw_private) banner.textContent = `Synthetic texts only, but private texts were on screen in an earlier review of this run. ${depends}`;
+  else banner.textContent = "Synthetic texts only. Decisions that are taken here depend on released texts alone.";
   refilter();
   document.documentElement.dataset.ready = "yes";
 }).catch(close);
