@@ -42,7 +42,9 @@ class Comparison:
         real: the private texts that the synthetic ones shall resemble.
         holdout: other real texts; what they get is the reference.
         synthetic: the texts to judge.
-        baseline: texts that anybody could make without the private ones, or shuffled real ones.
+        baseline: texts that anybody could make without the private ones, or shuffled holdout ones.
+        training_baseline: what a model is trained on in its place, where the baseline is made of the very
+            texts that the model is tested on; None where it is not.
         repeats: how often a metric draws its subsamples.
         seed: fixes every draw.
     """
@@ -51,6 +53,7 @@ class Comparison:
     holdout: TextSample
     synthetic: TextSample
     baseline: TextSample
+    training_baseline: TextSample | None = None
     repeats: int = 10
     seed: int = 0
 

@@ -79,6 +79,7 @@ def test_near_duplicates_are_those_of_the_definition() -> None:
     assert {tuple(pair) for pair in near_duplicate_pairs(texts).tolist()} == expected
     assert len(expected) == 20
     assert near_duplicate_pairs([]).shape == (0, 2)
+    assert near_duplicate_pairs(["\U0001f600\U0001f600", "\U0001f389", "\U0001f389"]).tolist() == [[1, 2]]
     assert {i for pair in near_duplicate_pairs(["the same text, again"] * 500).tolist() for i in pair} == set(
         range(500)
     )

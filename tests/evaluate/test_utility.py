@@ -6,6 +6,7 @@ import pytest
 
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, PrivateDataError
+from rpsg.evaluate.run import prepare
 from rpsg.evaluate.sentiment import sentiment_agreement
 from rpsg.evaluate.utility import LabelMetric, NextWordMetric
 from rpsg.llm.surrogate import SurrogateSettings
@@ -52,6 +53,40 @@ def test_labels_that_cannot_be_learnt_say_why() -> None:
     assert {score.reason for score in scores} == {"the synthetic texts have no column 'topic'"}
     same = replace(themed(40, 4), labels={"topic": ("money",) * 40})
     assert "fewer than two values" in LabelMetric(label="topic").score(compare(same))[0].reason
+
+
+def test_macro_f1_needs_some_texts_of_each_label() -> None:
+    holdout = themed(40, 2)
+    names = ["money"] * 36 + ["health"] * 4
+    some = replace(holdout, labels={"topic": tuple(names)})
+    accuracy, f1 = LabelMetric(label="topic").score(replace(compare(themed(80, 4)), holdout=some))
+    assert accuracy.value is not None and f1.value is None
+    assert f1.reason == "4 holdout texts have the label 'health'; 5 of each are the least for an interval"
+
+
+def test_texts_without_words_of_letters_teach_no_labels() -> None:
+    odd = replace(themed(80, 4), texts=("a b c",) * 80)
+    scores = LabelMetric(label="topic").score(compare(odd))
+    assert {score.reason for score in scores} == {"the training texts have no word of two letters or more"}
+
+
+def test_nothing_right_among_some_is_no_certainty() -> None:
+    held = replace(themed(90, 2), texts=tuple(f"unseen{i} other{i}" for i in range(90)))
+    accuracy, _ = NextWordMetric(settings=TINY).score(replace(compare(themed(80, 4)), holdout=held))
+    assert accuracy.value == 0.0 and 0.02 < (accuracy.high or 0.0) < 0.1
+
+
+def test_the_baseline_of_a_model_never_read_the_words_that_it_is_tested_on() -> None:
+    samples = {"real": themed(80, 1), "holdout": themed(90, 2), "synthetic": themed(80, 3)}
+    samples["holdout"] = replace(samples["holdout"], texts=tuple(f"zebra {i}" for i in range(90)))
+    comparison, _ = prepare(samples, embedder=None)
+    assert comparison.training_baseline is not None
+    assert not any("zebra" in text for text in comparison.training_baseline.texts)
+    read = NextWordMetric(settings=TINY).score(comparison)
+    given = NextWordMetric(settings=TINY).score(replace(comparison, baseline=comparison.training_baseline))
+    assert [score.baseline for score in read] == [score.baseline for score in given]
+    with_own, _ = prepare(samples | {"baseline": themed(80, 5)}, embedder=None)
+    assert with_own.training_baseline is None
 
 
 def test_next_word_prefers_texts_like_the_holdout() -> None:

@@ -22,6 +22,8 @@ _MOST_NEAR = 0.1
 # A difference in near copies that chance makes as rarely as this is named.
 _RARE = 0.05
 _LEAST_DIMENSIONS = 2
+# The figures are made for unit vectors; scales far from theirs give wrong ones.
+_MOST_LENGTH = 10.0
 # The manifolds of precision and recall reach to the third neighbour.
 _N_NEIGHBOURS = 3
 _ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
@@ -143,6 +145,11 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
             raise DataError(
                 f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
                 "alike: they are no embeddings of texts"
+            )
+        length = float(np.median(np.linalg.norm(vectors, axis=1)))
+        if not 1 / _MOST_LENGTH < length < _MOST_LENGTH:
+            raise DataError(
+                f"the {role} data set has vectors of length {length:.3g}; scale embeddings to unit length"
             )
         shapes.add(vectors.shape[1])
     if len(shapes) > 1:

@@ -77,7 +77,7 @@ def _candidates(part: HashArray) -> Iterable[tuple[int, int]]:
 
 
 def _runs_of(text: str) -> HashArray:
-    words = normalised_words(text)
+    words = normalised_words(text) or [text]
     runs = {" ".join(words[i : i + _RUN]) for i in range(max(1, len(words) - _RUN + 1))}
     hashes = (int.from_bytes(blake2b(run.encode(), digest_size=4).digest()) for run in runs)
     return np.unique(np.fromiter(hashes, dtype=np.uint64))

@@ -137,7 +137,7 @@ def fidelity_metrics() -> list[Metric]:
         ),
         EmbeddingMetric(
             name="classifier",
-            figures=(Figure(name="classifier_auc", better="lower", low=0, high=1),),
+            figures=(Figure(name="classifier_auc", better="reference", low=0, high=1),),
             compute=lambda real, other, rng: (classifier_auc(real, other, rng=rng),),
         ),
     ]
@@ -165,7 +165,8 @@ def classifier_auc(real: FloatArray, synthetic: FloatArray, *, rng: np.random.Ge
     """Area under the ROC curve of a logistic regression that tells synthetic from real rows.
 
     Classifier two-sample test (Lopez-Paz and Oquab 2017), judged on rows it was not trained on (two-fold
-    cross-fitting). 0.5: it cannot tell them apart; 1: it always can. Values below 0.5 are chance.
+    cross-fitting). 0.5: it cannot tell them apart; 1: it always can. Values below 0.5 are chance, or copies:
+    what a row teaches in one half is wrong of its twin in the other.
 
     Args:
         real: shape (n, d).

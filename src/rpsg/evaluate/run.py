@@ -24,7 +24,9 @@ from rpsg.text import digest_of
 from rpsg.types import Embedder, FloatArray, PrivateCorpus
 
 DEFAULT_REPEATS = 10
-SHUFFLED = "holdout texts with their words shuffled across texts"
+SHUFFLED = (
+    "holdout texts with their words shuffled across texts; for models to train on, real texts so shuffled"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,20 +124,26 @@ def prepare(
         DataError: the data sets cannot be compared.
     """
     notes = check_samples(samples)
-    full = dict(samples)
+    full, to_train = dict(samples), None
     if "baseline" not in full:
         full["baseline"] = shuffle_words(samples["holdout"], Streams(seed).get("baseline"))
+        # A model that read the words of the holdout would know what it is tested on.
+        to_train = shuffle_words(samples["real"], Streams(seed).get("training baseline"))
     if embedder is not None:
         if embedder.trust != "local":
             raise ConfigError(f"embedder {embedder.name!r} is remote and may not read private texts")
         readable = are_readable(embedder, samples, notes)
-        full = {role: _embed(sample, embedder) if readable else sample for role, sample in full.items()}
+        full = {
+            role: _embed(sample, embedder) if readable else replace(sample, vectors=None)
+            for role, sample in full.items()
+        }
     check_vectors(full)
     comparison = Comparison(
         real=full["real"],
         holdout=full["holdout"],
         synthetic=full["synthetic"],
         baseline=full["baseline"],
+        training_baseline=to_train,
         seed=seed,
         repeats=repeats,
     )

@@ -15,6 +15,9 @@ from rpsg.rng import Streams
 from rpsg.scores import Comparison, Metric, Score, TextSample
 
 _N_BOOTSTRAP = 1000
+_NO_WIDTH = 1e-9
+# With fewer the bootstrap of macro F1 holds the true value in 73 to 90 of 100 cases; with 5, in 94.
+_LEAST_OF_LABEL = 5
 _MAX_TEST_TEXTS = 1000
 FloatVector = npt.NDArray[np.float64]
 Statistic = Callable[[npt.NDArray[np.int64]], float]
@@ -50,7 +53,7 @@ class NextWordMetric:
         parts = {
             "synthetic": comparison.synthetic,
             "reference": comparison.real,
-            "baseline": comparison.baseline,
+            "baseline": comparison.training_baseline or comparison.baseline,
         }
         n = min(len(part) for part in parts.values())
         test = _choose(comparison.holdout.texts, _MAX_TEST_TEXTS, streams.get("next word test"))
@@ -59,12 +62,13 @@ class NextWordMetric:
             texts = _choose(part.texts, n, streams.get("next word train", name))
             found[name] = self._read(texts, test, comparison)
         rng = streams.get("next word bootstrap")
-        return [
+        accuracy, perplexity = (
             _with_interval(
                 figure, {name: of(rows) for name, rows in found.items()}, n=n, m=len(test), rng=rng
             )
             for figure, of in zip(_NEXT_WORD, (_accuracy_of, _perplexity_of), strict=True)
-        ]
+        )
+        return [_not_certain(accuracy, m=len(test)), perplexity]
 
     def _read(self, texts: Sequence[str], test: Sequence[str], comparison: Comparison) -> list[Reading]:
         seed = Streams(comparison.seed).key("next word") % 2**31
@@ -104,6 +108,14 @@ def _with_interval(
         baseline=statistics["baseline"](rows),
         better=figure.better,
     )
+
+
+def _not_certain(score: Score, *, m: int) -> Score:
+    # Where every draw gives the same, a bootstrap has no width, and is no interval.
+    if score.low is None or score.high is None or score.high - score.low > _NO_WIDTH:
+        return score
+    low, high = share_interval(score.value or 0.0, m)
+    return replace(score, low=min(score.low, low), high=max(score.high, high))
 
 
 def _choose(texts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
@@ -176,10 +188,14 @@ class LabelMetric:
         )
         low, high = share_interval(accuracy.value or 0.0, len(texts))
         accuracy = replace(accuracy, low=low, high=high)
-        # Where every draw gives the same, a bootstrap has no width, and is no interval.
-        if f1.low is not None and f1.low == f1.high:
-            f1 = replace(f1, low=min(f1.low, low), high=max(f1.low, high))
-        return [accuracy, f1]
+        label, rarest = min(Counter(truth.tolist()).items(), key=lambda item: item[1])
+        if rarest < _LEAST_OF_LABEL:
+            reason = (
+                f"{rarest} holdout texts have the label {label!r}; {_LEAST_OF_LABEL} of each are the least "
+                "for an interval"
+            )
+            return [accuracy, *not_computable(figures[1:], NotComputable(reason))]
+        return [accuracy, _not_certain(f1, m=len(texts))]
 
 
 LabelArray = npt.NDArray[np.str_]
