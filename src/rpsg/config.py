@@ -58,6 +58,9 @@ class ModelsConfig(Section):
     write: str = "smollm2-135m-instruct"
     embed: str = "all-minilm-l6-v2"
     sentiment: str | None = "vader"
+    judge: str | None = Field(
+        None, description="of method rupta: the text model that looks for giveaways; null: models.write"
+    )
     pii: str = "presidio-en"
     languages: tuple[str, ...] = Field(("en",), description="languages the models write (ISO 639-1)")
 
@@ -239,6 +242,8 @@ class RunConfig(Section):
         )
         if why_not is not None:
             raise ValueError(why_not)
+        if self.models.judge is not None and self.method != "rupta":
+            raise ValueError(f"models.judge is asked by method: rupta alone (given: {self.method})")
         return self
 
     @model_validator(mode="after")

@@ -3,14 +3,16 @@
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from rpsg.text import reveal
 from rpsg.types import Progress as Step
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rpsg.result import RunResult
 
 _PLAIN_SECONDS = 10.0
+# Of a metric, in signs; what is longer goes on below.
+_LONGEST_NAME = 24
 
 
 class ProgressView:
@@ -140,23 +144,33 @@ def print_evaluation(result: "Evaluation", folder: "Path", *, quiet: bool, as_js
         return
     if quiet:
         return
-    table = Table("metric", "value", "95 % interval", "real", "baseline", "better", "n", box=SIMPLE_HEAD)
-    reasons = []
+    # Narrow enough for 80 columns, with names whole: they are what is looked up.
+    longest = max((len(word) for _, score in result.scores for word in score.name.split()), default=0)
+    name = Column("metric", overflow="fold", min_width=min(longest, _LONGEST_NAME))
+    table = Table(
+        name, "value", "95 % interval", "real", "baseline", "better", "n", box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    reasons, before = defaultdict(list), ""
     for family, score in result.scores:
         if score.value is None:
-            reasons.append(f"{score.name}: not computable: {score.reason}")
+            reasons[score.reason].append(score.name)
+        if family != before:
+            table.add_row(f"[bold]{escape(family)}[/bold]")
+            before = family
         table.add_row(
-            f"{family}: {score.name}",
+            escape(reveal(score.name)),
             _figure(score.value),
-            f"{_figure(score.low)} to {_figure(score.high)}" if score.low is not None else "",
+            f"{_figure(score.low, 3)} to {_figure(score.high, 3)}" if score.low is not None else "",
             _figure(score.reference),
             _figure(score.baseline),
             "as real" if score.better == "reference" else score.better,
             str(score.n),
         )
+    lines = [f"not computable ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
     console = Console(highlight=False)
     console.print(table)
-    for line in (*reasons, *(f"note: {note}" for note in result.notes)):
+    for line in (*lines, *(f"note: {note}" for note in result.notes)):
         console.print(line, markup=False)
     console.print(
         f"real: what as many real texts get. Figures say nothing about privacy.\n"
@@ -165,8 +179,8 @@ def print_evaluation(result: "Evaluation", folder: "Path", *, quiet: bool, as_js
     )
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+def _figure(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def print_models(models: "Sequence[ModelInfo]", *, as_json: bool) -> None:

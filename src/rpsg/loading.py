@@ -62,6 +62,7 @@ class Models:
     embedder: ChunkedEmbedder | SpreadEmbedder
     sentiment: SentimentModel | None
     pii: PiiDetector | None
+    judge: StagedTextModel | None = None
     open: tuple["Closeable", ...] = ()
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ def check_trust(config: RunConfig) -> None:
     models = config.models
     reads = {"embedding": models.embed, "sentiment": models.sentiment}
     if config.method in READS_PRIVATE_TEXT:
-        reads |= {f"method {config.method}": models.write}
+        reads |= {f"method {config.method}": models.write, "looking for giveaways": models.judge}
     elif config.guarantee != "end-to-end":
         reads |= {"abstraction": models.abstract}
         if not config.allow_remote_abstractions:
@@ -108,7 +109,7 @@ def check_keys(config: RunConfig) -> None:
         ConfigError: a variable is not set.
     """
     models = config.models
-    for task, name in models.model_dump(include={"abstract", "write", "embed", "sentiment"}).items():
+    for task, name in models.model_dump(include={"abstract", "write", "embed", "sentiment", "judge"}).items():
         if task == "abstract" and config.guarantee == "end-to-end":
             continue
         endpoint = find_endpoint(name, config.endpoints) if name else None
@@ -210,6 +211,7 @@ def load_models(
         writer=loader.keep(writer, "write"),
         embedder=embedder,
         pii=registry.pii_detector(names.pii, device=device) if config.refine.pii.enabled else None,
+        judge=loader.judge(),
         open=tuple(loader.opened),
     )
 
@@ -312,6 +314,14 @@ class _Loader:
             sampling=config.abstract,
             max_tokens=config.abstract.max_tokens,
         )
+
+    def judge(self) -> StagedTextModel | None:
+        name = self.config.models.judge
+        if name is None:
+            return None
+        model = self.load(name)
+        require_local(model.name, model.trust, task="looking for giveaways")
+        return self.keep(model, "judge")
 
     def embedder(self) -> ChunkedEmbedder | SpreadEmbedder:
         name, generation = self.config.models.embed, self.config.generation

@@ -29,7 +29,7 @@ def refuse_servers(config: RunConfig) -> None:
             "--offline: executor.kind is ray, whose processes talk by sockets; use threads or serial"
         )
     models = config.models.model_dump()
-    for task in ("abstract", "write", "embed", "sentiment"):
+    for task in ("abstract", "write", "embed", "sentiment", "judge"):
         name = models[task]
         if name and find_endpoint(name, config.endpoints) is not None:
             raise ConfigError(

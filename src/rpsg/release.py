@@ -262,6 +262,7 @@ def data_flows(session: Session) -> list[DataFlow]:
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
         ("summarise", "private texts" if config.method in _SUMMARISE else "", models.summariser, abstract),
         ("write", reads, models.writer, config.models.write),
+        ("look for giveaways", reads, models.judge, config.models.judge),
         ("embed", embeds, models.embedder, config.models.embed),
         ("sentiment", judges, models.sentiment, config.models.sentiment),
         ("find personal details", finds, models.pii, None),

@@ -11,6 +11,7 @@ from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, PrivateDataError
 from rpsg.llm.fake import FakeTextModel
+from rpsg.loading import check_trust
 from rpsg.methods.rupta import _PrivateRewrite
 from rpsg.pipeline import plan_releases, plan_tasks, run, statement_of
 from rpsg.privacy.card_file import check_card, read_card
@@ -83,6 +84,33 @@ def test_names_are_taken_out_round_by_round(tmp_path: Path, rewriter: Rewriter) 
     # A text with three names takes three rewrites, and no more are asked for than needed.
     rewrites = [r for r in rewriter.asked if "Say in general words" in r.messages[-1].content]
     assert len(rewrites) < 10 * 4 and {request.content for request in rewriter.asked} == {"private"}
+
+
+def test_a_judge_of_its_own_looks_for_giveaways_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"fake": Rewriter(), "fake-judge": Rewriter()}
+    monkeypatch.setattr(registry, "text_model", lambda name, **_: models[name])
+    settings = config(tmp_path / "run")
+    named = settings.models.model_dump() | {"judge": "fake-judge"}
+    result = run(config(tmp_path / "run", models=named), corpus())
+    assert not any(name in item.text for item in result.texts for name in NAMES)
+    asked = {
+        name: {r.messages[0].content.startswith("You list") for r in model.asked}
+        for name, model in models.items()
+    }
+    assert asked == {"fake": {False}, "fake-judge": {True}}
+    flows = read_card(result.folder / "release/privacy_card.json")[0].inputs.data_flow
+    assert "look for giveaways" in {flow.task for flow in flows}
+
+
+def test_a_judge_is_local_and_of_this_method(tmp_path: Path) -> None:
+    named = config(tmp_path / "run").models.model_dump()
+    remote = {"far": {"base_url": "https://far.example/v1"}}
+    with pytest.raises(PrivateDataError, match="looking for giveaways"):
+        check_trust(config(tmp_path / "run", models=named | {"judge": "far:m"}, endpoints=remote))
+    with pytest.raises(ConfigError, match="asked by method: rupta alone"):
+        base_config(tmp_path / "run", models=named | {"judge": "fake"})
 
 
 def test_the_card_promises_nothing(tmp_path: Path, rewriter: Rewriter) -> None:

@@ -181,7 +181,8 @@ def _find_giveaways(session: Session, texts: Sequence[str], round_name: str) -> 
         _ask(session, "giveaways", {"text": text}, _LIST_TOKENS, f"giveaways {round_name}", str(i))
         for i, text in enumerate(texts)
     ]
-    replies = session.models.writer.at(f"giveaways, {round_name}").complete(requests)
+    judge_model = session.models.judge or session.models.writer
+    replies = judge_model.at(f"giveaways, {round_name}").complete(requests)
     spans = session.models.pii.find(texts) if session.models.pii is not None else [[] for _ in texts]
     found = []
     for text, reply, own in zip(texts, replies, spans, strict=True):
@@ -265,7 +266,13 @@ def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
     text, writer = reply_tokens(words, config), config.models.write
     reads = {name: prompt_tokens(config, name) + text for name in ("giveaways", "generalise")}
     return [
-        plan_task("find giveaways", writer, n * (rounds + 1), reads["giveaways"], _LIST_TOKENS),
+        plan_task(
+            "find giveaways",
+            config.models.judge or writer,
+            n * (rounds + 1),
+            reads["giveaways"],
+            _LIST_TOKENS,
+        ),
         plan_task("rewrite", writer, n * rounds, reads["generalise"], text),
     ]
 
@@ -281,5 +288,6 @@ def describe(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str]:
     return [
         f"{plan.n_records} records, {plan.n_calibration} of them held out and never rewritten",
         f"{plan.n_wanted} private texts rewritten, each at most {config.rupta.rounds} times",
-        f"models: {config.models.write} reads private texts and rewrites them, {config.models.embed} embeds",
+        f"models: {config.models.write} reads private texts and rewrites them, "
+        f"{config.models.judge or config.models.write} looks for giveaways, {config.models.embed} embeds",
     ]
