@@ -16,7 +16,14 @@ from rpsg.audit.pool import Pool
 from rpsg.audit.result import EARLIER, FILE, Audit, write_audit
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of, pool_corpora, split_by_coin, without_repeats, without_shared
-from rpsg.canaries import Scoring, check_planted_run, check_release, join_canaries, score_run
+from rpsg.canaries import (
+    Scoring,
+    check_planted_run,
+    check_release,
+    join_canaries,
+    score_run,
+    without_planted,
+)
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import ConfigError, DataError
@@ -115,6 +122,8 @@ def audit_run(
         )
     else:
         members, others = split_pool(config, corpus)
+    if canaries is not None:
+        members, others = (without_planted(side, canaries) for side in (members, others))
     members, others, n_shared = without_shared(members, others)
     notes = [f"{n_shared} units have a text that is on both sides; they were left out"] if n_shared else []
     (members, n_members), (others, n_others) = without_repeats(members), without_repeats(others)

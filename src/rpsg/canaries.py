@@ -249,6 +249,13 @@ def check_planted_run(secrets_file: Path, run: RunDir) -> None:
     _check_planting(read_secrets(secrets_file), run, secrets_file)
 
 
+def without_planted(corpus: PrivateCorpus, secrets_file: Path) -> PrivateCorpus:
+    """Returns the data without planted records: people of neither side, and unlike both."""
+    found = read_secrets(secrets_file)
+    planted = {canary.text for canary in found.canaries} | {poison.text for poison in found.poisons}
+    return replace(corpus, records=tuple(r for r in corpus.records if r.text not in planted))
+
+
 def check_release(run: RunDir) -> None:
     """Refuses to attack, as a run's, texts that are not those it released.
 

@@ -66,6 +66,8 @@ MIN_WORDS = 12
 _SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
 # Between letters of other scripts these have a meaning; where words are compared they only hide.
 JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
+# Tags of a markup language, and line ends that a program wrote out.
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,200}>|\\[nrt]")
 # Lines and strokes through letters; those of accents have become part of their letter before.
 # Nor do the points of Hebrew and Arabic count, which most writers leave out.
 _STROKES = re.compile(
@@ -218,9 +220,10 @@ def normalised_words(text: str) -> list[str]:
     """Returns the words of a text as they are compared, however a program wrote them.
 
     Compatible characters, characters written as HTML entities, upper and lower case and all apostrophes are
-    equal; characters that nobody sees and the points of Hebrew and Arabic are left out.
+    equal; tags, characters that nobody sees and the points of Hebrew and Arabic are left out.
     """
-    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", JOINERS.sub("", unescape(text)))
+    plain = JOINERS.sub("", _MARKUP.sub(" ", unescape(text)))
+    seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", plain)
     return words_of(_STROKES.sub("", unicodedata.normalize("NFKC", seen.translate(_SAME_SIGN))).casefold())
 
 

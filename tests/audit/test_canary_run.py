@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from rpsg import pipeline
+from rpsg import auditing, pipeline
 from rpsg.audit.control import Control
-from rpsg.audit.finding import Finding
+from rpsg.audit.finding import Finding, Game
 from rpsg.audit.result import Audit
 from rpsg.audit.verdict import judge
 from rpsg.canaries import join_canaries
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
-from rpsg.errors import RunDirError
+from rpsg.errors import DataError, RunDirError
 from rpsg.privacy.budget import Budget, Cost, budgets_of
 from rpsg.rundir import RunDir
 from test_cli import call
@@ -209,6 +209,25 @@ def test_canaries_join_the_audit_of_a_run() -> None:
     # Holm's adjustment is over all of them: 0.004 becomes 0.008.
     assert joined.verdict.p_smallest == pytest.approx(0.008)
     assert [item.decides for item in joined.findings] == [True, True, False]
+
+
+def test_planted_records_are_on_neither_side_of_an_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(*PLANT, "--quiet") == 0
+    run_planted()
+    games: list[Game] = []
+
+    def keep(game: Game, *_: object, **__: object) -> None:
+        games.append(game)
+        raise DataError("enough")
+
+    monkeypatch.setattr(auditing, "audit", keep)
+    others = sample_path("posts_test.jsonl")
+    assert call("audit", "runs/c", "--nonmembers", others, "--canaries", "secrets.json", "-q") == 2
+    secrets = json.loads(Path("secrets.json").read_text())
+    planted = {item["text"] for item in secrets["canaries"]}
+    assert (
+        planted and not planted & set(games[0].members) and len(games[0].members) == len(read_corpus(POSTS))
+    )
 
 
 def test_coins_of_another_planting_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,10 @@ def test_vowel_signs_belong_to_their_word_and_points_do_not_count() -> None:
     assert words_of("I \u2764\ufe0f tea \u0301 10\u2079") == ["i", "tea", "10"]
 
 
+def test_tags_and_written_line_ends_do_not_count() -> None:
+    assert normalised_words('a <b class="x">b</b><br/>c\\nd 1 < 2') == ["a", "b", "c", "d", "1", "2"]
+
+
 def test_html_entities_are_the_signs_that_they_stand_for() -> None:
     assert normalised_words("I don&#39;t &amp; can&rsquo;t&nbsp;pay") == normalised_words(
         "I don't & can’t pay"

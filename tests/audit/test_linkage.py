@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,27 @@ def test_seeds_dealt_at_random_are_not_linked(linked: tuple[Game, dict[int, int]
     assert of(findings, "linkage_tfidf", RANK).p_value > 0.05  # type: ignore[operator]
     found = of(findings, "linkage_tfidf")
     assert found.value < 0.03 and found.p_value > 0.05  # type: ignore[operator]
+
+
+def test_a_label_that_is_released_beside_a_text_links_it_to_nobody() -> None:
+    """The text speaks of its seed's subject and of nothing else that the seed says."""
+    rng = np.random.default_rng(3)
+    subjects = {name: [f"{name}{i}" for i in range(12)] for name in ("pets", "money", "school", "work")}
+    names = rng.choice(list(subjects), 120)
+
+    def about(name: str) -> str:
+        return " ".join(rng.choice(subjects[name], 20))
+
+    game = Game(
+        members=tuple(f"{about(name)} {' '.join(rng.choice(2000, 10).astype(str))}" for name in names),
+        nonmembers=tuple(about(name) for name in rng.choice(list(subjects), 120)),
+        synthetic=tuple(about(name) for name in names[:60]),
+        member_labels=tuple(names),
+    )
+    pairs = {i: i for i in range(60)}
+    assert of(linkage(game, pairs, generator=""), "linkage_tfidf", RANK).p_value > 0.05  # type: ignore[operator]
+    unlabelled = replace(game, member_labels=())
+    assert of(linkage(unlabelled, pairs, generator=""), "linkage_tfidf", RANK).p_value < 0.01  # type: ignore[operator]
 
 
 def test_a_release_made_without_the_data_is_not_linked(null_game: Game) -> None:

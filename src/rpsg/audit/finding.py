@@ -31,6 +31,7 @@ class Game:
         public: texts that the adversary knows and that are no part of the source; may be empty.
         member_units: whom each member text belongs to; empty means every text is its own unit.
         nonmember_units: likewise.
+        member_labels: what the release says of each member text beside its own text; empty for nothing.
         seed: fixes every draw of the attacks.
     """
 
@@ -40,6 +41,7 @@ class Game:
     public: tuple[str, ...] = ()
     member_units: tuple[str, ...] = field(default=())
     nonmember_units: tuple[str, ...] = field(default=())
+    member_labels: tuple[str, ...] = field(default=())
     seed: int = 0
 
     def __repr__(self) -> str:

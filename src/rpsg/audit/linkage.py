@@ -36,9 +36,9 @@ def linkage(
     By TF-IDF, by latent semantic analysis of the known texts, and by further embedders. A unit is as like a
     text as the most like of its texts. Units equally like count as more like: ties never help.
 
-    The test deals the seeds out anew among the texts 9,999 times. A unit that is likely to come first anyway,
-    such as the author of a typical text, does so in every deal; what a text says of its own seed counts in
-    one only.
+    The test deals the seeds out anew among the texts 9,999 times, each among those of its own labels: that a
+    text is of its seed's label is released beside it. A unit that is likely to come first anyway, such as the
+    author of a typical text, does so in every deal; what a text says of its own seed counts in one only.
 
     Args:
         game: the texts.
@@ -64,7 +64,8 @@ def linkage(
     units = Units.of(game)
     known = (*game.members, *game.nonmembers)
     rows = sorted(pairs)
-    seeds = units.members[[pairs[row] for row in rows]]
+    members = [pairs[row] for row in rows]
+    seeds = _Seeds.of(game, members, units)
     texts = [game.synthetic[row] for row in rows]
 
     words = fit_tfidf(known)
@@ -125,32 +126,59 @@ def _check(pairs: Mapping[int, int], game: Game) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Seeds:
+    """What released texts were written from.
+
+    Attributes:
+        units: the unit of each text's seed, shape (n_texts,).
+        different: these units, each once, rising.
+        groups: of each of these a number that says which labels the release gives it.
+    """
+
+    units: IntArray
+    different: IntArray
+    groups: IntArray
+
+    @classmethod
+    def of(cls, game: Game, members: Sequence[int], units: Units) -> "_Seeds":
+        own = units.members[list(members)]
+        different, first = np.unique(own, return_index=True)
+        labels = [game.member_labels[row] if game.member_labels else "" for row in members]
+        groups = np.unique(labels, return_inverse=True)[1].astype(np.int64)[first]
+        return cls(units=own, different=different, groups=groups)
+
+    def deal(self, rng: np.random.Generator) -> IntArray:
+        """Deals the seeds out anew, each to the place of one of its group."""
+        places, shuffled = np.argsort(self.groups, kind="stable"), rng.permutation(len(self.groups))
+        dealt = np.empty_like(places)
+        dealt[places] = shuffled[np.argsort(self.groups[shuffled], kind="stable")]
+        return dealt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Links:
     """Ranks by one embedder.
 
     Attributes:
         name: of the embedder.
-        seeds: the unit that each text was written from, shape (n_texts,).
+        seeds: what each text was written from.
         ranks: rank of every unit that is a seed, 1 is the most like; shape (n_texts, n_seeds).
-        seed_units: the units of the columns of `ranks`.
         nearest: the unit most like each text; -1 where two are, shape (n_texts,).
         outsiders: best rank of a non-member unit, shape (n_texts,).
     """
 
     name: str
-    seeds: IntArray
+    seeds: _Seeds
     ranks: npt.NDArray[np.int32]
-    seed_units: IntArray
     nearest: IntArray
     outsiders: IntArray
 
 
-def _rank(name: str, texts: Vectors, known: Vectors, units: Units, seeds: IntArray) -> _Links:
-    seed_units = np.unique(seeds)
+def _rank(name: str, texts: Vectors, known: Vectors, units: Units, seeds: _Seeds) -> _Links:
     ranks, nearest, outsiders = [], [], []
     for _, cosines in cosine_blocks(texts, known):
         likeness = _by_unit(cosines, units.all)
-        ranks.append(_ranks_of(likeness, likeness[:, seed_units]).astype(np.int32))
+        ranks.append(_ranks_of(likeness, likeness[:, seeds.different]).astype(np.int32))
         top = likeness.max(axis=1, keepdims=True)
         nearest.append(np.where((likeness == top).sum(axis=1) == 1, likeness.argmax(axis=1), -1))
         best = likeness[:, units.n_members :].max(axis=1, initial=-np.inf)
@@ -159,7 +187,6 @@ def _rank(name: str, texts: Vectors, known: Vectors, units: Units, seeds: IntArr
         name=name,
         seeds=seeds,
         ranks=np.concatenate(ranks),
-        seed_units=seed_units,
         nearest=np.concatenate(nearest),
         outsiders=np.concatenate(outsiders),
     )
@@ -181,8 +208,8 @@ def _ranks_of(likeness: Matrix, values: Matrix) -> IntArray:
 
 
 def _report(links: _Links, units: Units, seed: int) -> list[Finding]:
-    n, n_units = len(links.seeds), units.n_members + units.n_nonmembers
-    columns = np.searchsorted(links.seed_units, links.seeds)
+    n, n_units = len(links.seeds.units), units.n_members + units.n_nonmembers
+    columns = np.searchsorted(links.seeds.different, links.seeds.units)
     attack = f"linkage_{re.sub(r'[^a-z0-9]+', '_', links.name.casefold()).strip('_')}"
     findings = [_mean_rank(links, columns, units, seed, attack)]
     for k in TOP:
@@ -199,7 +226,7 @@ def _report(links: _Links, units: Units, seed: int) -> list[Finding]:
                 low=low,
                 high=high,
                 control=min(1.0, k / n_units),
-                p_value=_deal_p(found, columns, Streams(seed).get("linkage", links.name, k)),
+                p_value=_deal_p(found, columns, links.seeds, Streams(seed).get("linkage", links.name, k)),
                 n_members=units.n_members,
                 n_nonmembers=units.n_nonmembers,
                 detail=(
@@ -218,9 +245,7 @@ def _mean_rank(links: _Links, columns: IntArray, units: Units, seed: int, attack
     rows, n = np.arange(len(columns)), len(columns)
     own = logs[rows, columns]
     rng = Streams(seed).get("linkage", links.name, "mean rank")
-    dealt = np.array(
-        [logs[rows, rng.permutation(logs.shape[1])[columns]].mean() for _ in range(_N_PERMUTATIONS)]
-    )
+    dealt = np.array([logs[rows, links.seeds.deal(rng)[columns]].mean() for _ in range(_N_PERMUTATIONS)])
     mean = float(own.mean())
     half = 1.96 * float(own.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     n_units = units.n_members + units.n_nonmembers
@@ -239,18 +264,18 @@ def _mean_rank(links: _Links, columns: IntArray, units: Units, seed: int, attack
         decides=True,
         detail=(
             f"{n} texts, rank among {n_units} units by {_HOW.get(links.name, links.name)}; 1 is the most "
-            "like. Control and p-value: seeds dealt anew 9,999 times."
+            "like. Control and p-value: seeds dealt anew 9,999 times, among those of equal labels."
         ),
     )
 
 
-def _deal_p(found: BoolArray, columns: IntArray, rng: np.random.Generator) -> float:
+def _deal_p(found: BoolArray, columns: IntArray, seeds: _Seeds, rng: np.random.Generator) -> float:
     observed = int(found[np.arange(len(columns)), columns].sum())
     rows, hit_columns = np.nonzero(found)
     # Few of the pairs are hits: a deal counts those of them that it makes.
     reached = 0
     for _ in range(_N_PERMUTATIONS):
-        dealt = rng.permutation(found.shape[1])[columns]
+        dealt = seeds.deal(rng)[columns]
         reached += int((dealt[rows] == hit_columns).sum() >= observed)
     return (1 + reached) / (1 + _N_PERMUTATIONS)
 

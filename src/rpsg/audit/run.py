@@ -227,8 +227,9 @@ def _little_released(game: Game) -> list[str]:
     n_odd = _count_disguised(game)
     if n_odd > _MAX_ODD * len(game.synthetic):
         return [
-            f"{n_odd} released texts have words of known texts with the spaces taken out, or with letters of "
-            "other alphabets that look the same: copies in them cannot be seen"
+            f"{n_odd} released texts have words of known texts with the spaces taken out, with spaces "
+            "between letters, or with letters of other alphabets that look the same: copies in them cannot "
+            "be seen"
         ]
     return []
 
@@ -246,4 +247,10 @@ def _count_disguised(game: Game) -> int:
             len(word) > _LONGEST and word[:_LONGEST] in together
         )
 
-    return sum(any(map(is_disguised, normalised_words(text))) for text in game.synthetic)
+    spelt_out = _is_spelt_out if not any(map(_is_spelt_out, known)) else lambda words: False
+    released = map(normalised_words, game.synthetic)
+    return sum(spelt_out(words) or any(map(is_disguised, words)) for words in released)
+
+
+def _is_spelt_out(words: list[str]) -> bool:
+    return sum(len(word) == 1 for word in words) > len(words) / 2

@@ -115,6 +115,7 @@ def game_of(
         nonmembers=tuple(record.text for record in nonmembers.records),
         member_units=_units(members, "m"),
         nonmember_units=_units(nonmembers, "n"),
+        member_labels=tuple(repr(sorted(record.labels.items())) for record in members.records),
         synthetic=tuple(synthetic),
         public=tuple(public),
         seed=seed,
