@@ -24,6 +24,7 @@ _RARE = 0.05
 _LEAST_DIMENSIONS = 2
 # The figures are made for unit vectors; scales far from theirs give wrong ones.
 _MOST_LENGTH = 10.0
+_MOST_ZERO = 0.05
 # The manifolds of precision and recall reach to the third neighbour.
 _N_NEIGHBOURS = 3
 _ENGLISH_ONLY = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"})
@@ -140,11 +141,11 @@ def check_vectors(samples: dict[str, TextSample]) -> None:
         if n_bad:
             raise DataError(f"{n_bad} embeddings of the {role} data set hold NaN or infinity")
         n_different, n_texts = len(np.unique(vectors, axis=0)), len(set(map(words_alone, sample.texts)))
-        is_flat = not vectors.any(axis=1).mean() > 1 / 2 or n_different < n_texts / 2
+        is_flat = vectors.any(axis=1).mean() < 1 - _MOST_ZERO or n_different < n_texts / 2
         if vectors.shape[1] < _LEAST_DIMENSIONS or is_flat:
             raise DataError(
-                f"the {role} data set has vectors of {vectors.shape[1]} dimensions, most of them zero or all "
-                "alike: they are no embeddings of texts"
+                f"the {role} data set has vectors of {vectors.shape[1]} dimensions, more than "
+                f"{_MOST_ZERO:.0%} of them zero or most of them alike: they are no embeddings of texts"
             )
         length = float(np.median(np.linalg.norm(vectors, axis=1)))
         if not 1 / _MOST_LENGTH < length < _MOST_LENGTH:
