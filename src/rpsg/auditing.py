@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg import pipeline
+from rpsg.audit.canary_mark import without_planted
 from rpsg.audit.canary_scores import MODELS
 from rpsg.audit.control import check_split
 from rpsg.audit.copying import VERBATIM, find_copies
@@ -22,7 +23,6 @@ from rpsg.canaries import (
     check_release,
     join_canaries,
     score_run,
-    without_planted,
 )
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
@@ -122,8 +122,9 @@ def audit_run(
         )
     else:
         members, others = split_pool(config, corpus)
-    if canaries is not None:
-        members, others = (without_planted(side, canaries) for side in (members, others))
+    if run.contains_canaries:
+        # Made-up records are people of neither side, and unlike both.
+        members, others = (without_planted(side, Path(config.data.path or "")) for side in (members, others))
     members, others, n_shared = without_shared(members, others)
     notes = [f"{n_shared} units have a text that is on both sides; they were left out"] if n_shared else []
     (members, n_members), (others, n_others) = without_repeats(members), without_repeats(others)
@@ -161,6 +162,8 @@ def audit_from_data(
         DataError: the data cannot be used.
     """
     _check_folder(folder)
+    # In whichever order they were named, so that it is gone on with.
+    sources = sorted(sources)
     known = _texts(_read(public, config.data.text_column, None)) if public else ()
     sides = (folder / "members.jsonl", folder / "nonmembers.jsonl")
     pooled = pool_corpora([pipeline.load_corpus(_with_data(config, path=str(path))) for path in sources])

@@ -15,8 +15,10 @@ from rpsg.audit.canary_findings import Claim, canary_findings
 from rpsg.audit.canary_plant import Planting, Roles, plant, read_data
 from rpsg.audit.finding import Finding
 from rpsg.audit.lower_bounds import Power, power_table
+from rpsg.audit.poisoning import DECIDING as DECIDING_POISONS
 from rpsg.audit.poisoning import poisoning_findings
 from rpsg.audit.result import Audit
+from rpsg.audit.run import too_few_texts
 from rpsg.audit.verdict import LEAK, TOO_FEW, Verdict, judge
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
@@ -249,13 +251,6 @@ def check_planted_run(secrets_file: Path, run: RunDir) -> None:
     _check_planting(read_secrets(secrets_file), run, secrets_file)
 
 
-def without_planted(corpus: PrivateCorpus, secrets_file: Path) -> PrivateCorpus:
-    """Returns the data without planted records: people of neither side, and unlike both."""
-    found = read_secrets(secrets_file)
-    planted = {canary.text for canary in found.canaries} | {poison.text for poison in found.poisons}
-    return replace(corpus, records=tuple(r for r in corpus.records if r.text not in planted))
-
-
 def check_release(run: RunDir) -> None:
     """Refuses to attack, as a run's, texts that are not those it released.
 
@@ -324,17 +319,24 @@ def read_synthetic(path: Path, *, text_column: str) -> list[str]:
     return [record.text for record in read_corpus(path, text_column=text_column, min_words=1).records]
 
 
-def judge_canaries(findings: Sequence[Finding]) -> Verdict:
-    """Weighs what canaries showed, as `rpsg audit` weighs its attacks."""
+def judge_canaries(findings: Sequence[Finding], synthetic: Sequence[str]) -> Verdict:
+    """Weighs what canaries showed in released texts, as `rpsg audit` weighs its attacks."""
     (n_in, n_out) = max((item.n_members, item.n_nonmembers) for item in findings)
-    return judge(findings, n_members=n_in, n_nonmembers=n_out)
+    blind = [
+        f"of the poisons' targets {item.n_members} are in and {item.n_nonmembers} left out: too few to tell "
+        "what poisons pull out; plant 30 or more"
+        for item in findings
+        if item.attack == DECIDING_POISONS and item.value is None
+    ]
+    return judge(findings, n_members=n_in, n_nonmembers=n_out, blind=[*blind, *too_few_texts(synthetic)])
 
 
 def join_canaries(audit: Audit, findings: Sequence[Finding]) -> Audit:
     """Adds what canaries showed to the audit of the same run, and weighs all of it together."""
     joined = sorted((*audit.findings, *findings), key=lambda item: not item.decides)
     verdict = judge(joined, n_members=audit.n_members, n_nonmembers=audit.n_nonmembers)
-    if verdict.word != LEAK and audit.verdict.word == TOO_FEW:
+    # More tests share one error: what was found without them stays found, and what was blind stays so.
+    if verdict.word != LEAK and audit.verdict.word in {LEAK, TOO_FEW}:
         verdict = replace(audit.verdict, p_smallest=verdict.p_smallest)
     return replace(audit, findings=tuple(joined), verdict=verdict)
 
@@ -358,6 +360,16 @@ def _check_planting(found: Secrets, run: RunDir, secrets_file: Path) -> None:
     here = {words_alone(record.text) for record in corpus.records}
     if any((words_alone(canary.text) in here) != canary.is_in for canary in found.canaries):
         raise ConfigError(f"{secrets_file} is of another planting than {path}, which the run was made from")
+
+
+def released_texts(folder: Path) -> list[str]:
+    """Returns the texts that a run released.
+
+    Raises:
+        RunDirError: there is no run.
+        ConfigError: it has released nothing.
+    """
+    return read_synthetic(_released_file(RunDir.open(folder)), text_column="text")
 
 
 def _released_file(run: RunDir) -> Path:

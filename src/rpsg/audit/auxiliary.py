@@ -109,7 +109,10 @@ def scores_by_halves(
             tokenizer, known=[*(texts[i] for i in others), *known], seed=seed, settings=settings
         )
         for name, values in attack.score([texts[i] for i in scored], synthetic).items():
-            found.setdefault(name, np.empty(len(half)))[scored] = values
+            # The two halves' models differ, so that their scores are on scales of their own.
+            spread = float(values.std())
+            alike = (values - values.mean()) / (spread if spread > 0 else 1.0)
+            found.setdefault(name, np.empty(len(half)))[scored] = alike
     return found
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpsg.config import RunConfig
@@ -68,6 +68,20 @@ def is_planted(corpus: PrivateCorpus, source: Path | None = None) -> bool:
     marks = list(_known_marks(private_folder("canaries").glob("*.json")))
     texts = [_words(record.text) for record in corpus.records] if marks else []
     return any(mark.is_in(texts) for mark in marks)
+
+
+def without_planted(corpus: PrivateCorpus, source: Path) -> PrivateCorpus:
+    """Returns data without the records that a mark names: planted ones, whatever their coins.
+
+    Raises:
+        RunDirError: a mark cannot be read.
+    """
+    beside = [path for path in [mark_path(source)] if path.exists()]
+    marks = list(_known_marks([*private_folder("canaries").glob("*.json"), *beside]))
+    kept = tuple(
+        record for record in corpus.records if not any(mark.is_in([_words(record.text)]) for mark in marks)
+    )
+    return replace(corpus, records=kept)
 
 
 def holds_canaries(config: RunConfig, corpus: PrivateCorpus) -> bool:

@@ -23,6 +23,10 @@ from rpsg.rng import Streams
 
 LEAST, MOST = 10, 50
 _MAX_KNOWN = 12
+# With ten targets a side of the coins has five at least in a quarter of plantings; with 25, nearly always.
+_MOST_TARGETS = 25
+# The finding that decides.
+DECIDING = "rare_words_against_left_out"
 _MIN_SIDE = 5
 # An instruction to whoever reads it, near-duplicates of the target's beginning, and text that plays the end
 # of its own record and a new turn of the conversation.
@@ -62,7 +66,7 @@ def split_known(text: str) -> tuple[str, str]:
 def craft_poisons(
     canaries: Sequence[Canary], units: Sequence[str], chance: random.Random
 ) -> tuple[Poison, ...]:
-    """Makes poisons against canaries chosen at random, blind to their coins; two a target, if there are many.
+    """Makes poisons against canaries chosen at random, blind to their coins; each has its own, up to 25.
 
     Args:
         canaries: possible targets.
@@ -71,7 +75,7 @@ def craft_poisons(
     """
     n = len(units)
     check_poisons(n)
-    targets = chance.sample(list(canaries), min(len(canaries), max(LEAST, n // 2))) if n else []
+    targets = chance.sample(list(canaries), min(len(canaries), n, _MOST_TARGETS)) if n else []
     methods = tuple(_TEXTS)
     poisons = []
     for number in range(n):
@@ -136,7 +140,7 @@ def poisoning_findings(
             before = score(hidden, without)
             pairs.append(("without", values[targets_in], before[targets_in], "the same targets, no poisons"))
         for control, ours, theirs, what in pairs:
-            decides = (name, control) == ("rare_words", "left_out")
+            decides = f"{name}_against_{control}" == DECIDING
             rng = streams.get("poisoning", name, control)
             detail = (
                 f"{len(secrets.poisons)} poisons; what follows the words that the attacker knows; control: "

@@ -190,7 +190,7 @@ def _blind(game: Game) -> list[str]:
             "phrase (name it with --public), or texts that stand nearly the same in two places, whose copies "
             "no test can see; remove near duplicates"
         )
-    return said + _little_released(game)
+    return [*said, *(too_few_texts(game.synthetic) or _hidden_words(game))]
 
 
 def _doubts(findings: Sequence[Finding]) -> list[str]:
@@ -213,17 +213,20 @@ def _is_doubtful(attack: str, members: float | None, others: float | None) -> bo
     return n_members > 0 if attack == VERBATIM_RUNS else n_members > max(1, n_others)
 
 
-def _little_released(game: Game) -> list[str]:
-    if len(game.synthetic) < MIN_RELEASED:
-        return [
-            f"{len(game.synthetic)} released texts; {MIN_RELEASED} are the least that attacks can work on"
-        ]
-    whole = {words for text in game.synthetic if len(words := tuple(normalised_words(text))) >= TESTED_RUN}
+def too_few_texts(synthetic: Sequence[str]) -> list[str]:
+    """Says what a release is too small for, if it is."""
+    if len(synthetic) < MIN_RELEASED:
+        return [f"{len(synthetic)} released texts; {MIN_RELEASED} are the least that attacks can work on"]
+    whole = {words for text in synthetic if len(words := tuple(normalised_words(text))) >= TESTED_RUN}
     if len(whole) < MIN_RELEASED:
         return [
             f"only {len(whole)} different released texts have {TESTED_RUN} words; {MIN_RELEASED} are the "
             "least that attacks can work on. Is it the right file and column?"
         ]
+    return []
+
+
+def _hidden_words(game: Game) -> list[str]:
     n_odd = _count_disguised(game)
     if n_odd > _MAX_ODD * len(game.synthetic):
         return [

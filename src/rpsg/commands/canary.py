@@ -95,7 +95,15 @@ def canary_score(
     from rpsg.audit.canary_scores import MODELS
     from rpsg.audit.lower_bounds import power_table
     from rpsg.audit.verdict import LEAK
-    from rpsg.canaries import Scoring, delta_of, judge_canaries, read_synthetic, score_run, score_texts
+    from rpsg.canaries import (
+        Scoring,
+        delta_of,
+        judge_canaries,
+        read_synthetic,
+        released_texts,
+        score_run,
+        score_texts,
+    )
     from rpsg.console_canary import print_findings
 
     if (run is None) == (synthetic is None):
@@ -110,11 +118,12 @@ def canary_score(
     if run is not None:
         delta = delta_of(run)
         found = score_run(secrets, run, how)
+        texts = released_texts(run)
     else:
         assert synthetic is not None
         texts = read_synthetic(synthetic, text_column=synthetic_text_column)
         found = score_texts(secrets, texts, how, claim=Claim(delta=delta, epsilon={}))
-    verdict = judge_canaries(found)
+    verdict = judge_canaries(found, texts)
     print_findings(found, verdict, power_table(delta), as_json=as_json)
     if verdict.word == LEAK:
         raise typer.Exit(EXIT_LEAK)
