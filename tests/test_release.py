@@ -29,6 +29,7 @@ from rpsg.review.session import open_review
 from rpsg.reviewed import apply_review
 from rpsg.rundir import RunDir
 from rpsg.runstate import find_runs, purge_private
+from rpsg.text import digest_of
 from test_cli import FAKE, POSTS, call
 
 SELECTION: list[str] = []
@@ -51,6 +52,13 @@ def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, tmp_path / "runs")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "runs/state"))
     return tmp_path / "runs"
+
+
+def run_again(folder: Path, *options: str) -> None:
+    """Goes through all of a finished run again, which `rpsg resume` does not."""
+    made = ["run", POSTS, "-n", "8", "-o", folder, "--format", "jsonl", "--format", "csv"]
+    needed = END_TO_END if "end-to-end" in folder.name else SELECTION
+    assert call(*made, "--label-column", "topic", *needed, *FAKE, *options) == 0
 
 
 def ids(folder: Path) -> list[str]:
@@ -100,9 +108,42 @@ def test_a_release_that_is_written_anew_is_reviewed_again(
     first, *others = ids(run)
     reject(run, first, private=True)
     apply_review(run)
-    assert call("resume", run) == 0
+    run_again(run)
     assert first in ids(run) and "1 texts that a review rejected" in " ".join(capsys.readouterr().out.split())
     assert apply_review(run).changed and ids(run) == others and holds(run)
+
+
+def test_a_finished_run_is_left_as_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runs / "selection"
+    reject(run, ids(run)[0], private=False)
+    assert apply_review(run).changed
+    packed = pack_release(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert call("resume", run) == 0
+    assert "is finished; nothing was done" in capsys.readouterr().out and packed.exists()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    # What is not as it was released is made anew.
+    (run / "release/synthetic.csv").unlink()
+    assert call("resume", run, "-q") == 0 and (run / "release/synthetic.csv").exists()
+
+
+def test_texts_with_a_leak_stay_unless_that_is_asked_for(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "selection"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    texts = [json.loads(line)["text"] for line in (run / "release/synthetic.jsonl").read_text().splitlines()]
+    (run / "private/audit").mkdir()
+    found = {"verdict": "leak found", "findings": [], "texts_digest": digest_of(texts)}
+    (run / "private/audit/audit.json").write_text(json.dumps(found))
+    assert call("release", run, "--pack") == 2 and not list(run.glob("*.zip"))
+    assert call("push", run, "me/texts") == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown.count("found a leak") == 2 and shown.count("--despite-leak") == 2
+    (run / "private/audit/audit.json").write_text(json.dumps(found | {"texts_digest": "of other texts"}))
+    assert call("release", run, "--pack") == 0
+    (run / "private/audit/audit.json").write_text(json.dumps(found))
+    assert call("release", run, "--pack", "--despite-leak") == 0 and list(run.glob("*.zip"))
 
 
 def test_a_public_review_keeps_the_guarantee(runs: Path) -> None:
@@ -274,7 +315,7 @@ def test_a_run_that_goes_on_after_a_private_review_releases_everything_again(run
     reject(run, everything[0], private=True)
     assert apply_review(run, end_guarantee=True).changed
     thinned = {name: (run / "release" / name).read_bytes() for name in names}
-    assert call("resume", run, "-q") == 0
+    run_again(run, "-q")
     # What was released without anybody's choice, under a card that says so.
     assert {name: (run / "release" / name).read_bytes() for name in names} == before
     assert holds(run) and not find_changes(RunDir.open(run))

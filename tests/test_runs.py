@@ -12,8 +12,10 @@ import pytest
 
 from rpsg import cli, offline, pipeline
 from rpsg.config import RunConfig
+from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, RunDirError
 from rpsg.options import model_options
+from rpsg.privacy.budget import Budget
 from rpsg.rundir import RunDir
 from rpsg.runstate import find_runs, purge, read_state
 from rpsg.types import Progress
@@ -71,6 +73,17 @@ def test_runs_are_listed_with_what_became_of_them(capsys: pytest.CaptureFixture[
     assert read_state(Path("runs/stopped")).state == "finished"
 
 
+def test_a_budget_made_meanwhile_does_not_keep_a_run_from_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    stop_at("rewrite")
+    Budget.create(read_corpus(POSTS), name="posts", epsilon=5.0, delta=1e-6).close()
+    assert call("resume", "runs/stopped") == 2
+    assert "--outside-budget" in capsys.readouterr().err
+    assert call("resume", "runs/stopped", "--outside-budget", "-q") == 0
+    assert read_state(Path("runs/stopped")).state == "finished"
+    card = json.loads(Path("runs/stopped/release/privacy_card.json").read_text())
+    assert card["inputs"]["outside_budget"] == 1
+
+
 def test_what_is_noted_for_other_terminals_holds_counts_only() -> None:
     assert small_run("runs/done", "--quiet") == 0
     noted = RunDir.open(Path("runs/done")).read_progress()
@@ -117,6 +130,8 @@ def test_purge_removes_the_calls_of_a_finished_run_only(capsys: pytest.CaptureFi
     assert Path("runs/stopped/private/ledger.sqlite").exists()
     assert Path("runs/stopped/release/synthetic.jsonl").read_bytes() == released
     # Going on would ask, and pay, for every call again.
+    assert call("resume", "runs/stopped", "-q") == 0
+    Path("runs/stopped/release/synthetic.jsonl").unlink()
     assert call("resume", "runs/stopped") == 2
     assert "removed" in capsys.readouterr().err
 
@@ -139,7 +154,7 @@ def test_a_purge_just_before_a_resume_makes_no_call_again(monkeypatch: pytest.Mo
         purge(self.root)
 
     monkeypatch.setattr(RunDir, "check_not_purged", purge_after)
-    assert call("resume", "runs/done") == 2
+    assert small_run("runs/done", "--quiet") == 2
     assert not list(Path("runs/done/private").glob("calls.sqlite*"))
 
 

@@ -14,13 +14,19 @@ def changed_fields(old: RunConfig, new: RunConfig) -> list[str]:
 
 
 def _lasting(config: RunConfig) -> RunConfig:
-    # A run folder may be moved, limits on calls raised, the work given to others: none changes a text.
+    # A run folder may be moved, limits on calls raised, the work given to others, and a budget that was made
+    # meanwhile passed over: none changes a text.
     output = config.output.model_copy(update={"folder": None})
     generation = config.generation
     if generation.device == "auto":
         # Not noted: begun by a version whose models all computed on the processor.
         generation = generation.model_copy(update={"device": "cpu"})
-    where = {"output": output, "calling": CallingConfig(), "executor": ExecutorConfig()}
+    where = {
+        "output": output,
+        "calling": CallingConfig(),
+        "executor": ExecutorConfig(),
+        "outside_budget": False,
+    }
     return config.model_copy(update={**where, "generation": generation})
 
 

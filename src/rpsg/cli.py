@@ -1,5 +1,6 @@
 """The command line. It reads options, calls the library and prints; nothing else."""
 
+import json
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from rpsg.commands import audit, bench, budget, canary, card, models, public, release, report, review, runs
-from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, Quiet
+from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, OutsideBudget, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
 if TYPE_CHECKING:
@@ -143,9 +144,7 @@ def run(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")
     ] = None,
-    outside_budget: Annotated[
-        bool, typer.Option("--outside-budget", help="Run although the data's budget cannot be charged.")
-    ] = False,
+    outside_budget: OutsideBudget = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -203,20 +202,31 @@ def resume(
     max_cost: MaxCost = None,
     max_tokens: MaxTokens = None,
     max_seconds: MaxSeconds = None,
+    outside_budget: OutsideBudget = False,
     offline: Offline = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped; nothing finished is done again."""
+    from rpsg.release import find_changes
     from rpsg.rundir import RunDir
     from rpsg.yaml_file import set_value
 
-    config = RunDir.open(folder).read_config()
+    run_folder = RunDir.open(folder)
+    config = run_folder.read_config()
+    if run_folder.is_done("released") and not find_changes(run_folder):
+        if as_json:
+            typer.echo(json.dumps({"folder": str(folder), "state": "finished"}))
+        elif not quiet:
+            typer.echo(f"{folder} is finished; nothing was done. What to do next stands in its report.")
+        return
     values = config.model_dump(mode="json", exclude_unset=True)
     set_value(values, "output.folder", str(folder))
     for name, value in _limits(max_cost, max_tokens, max_seconds).items():
         if value is not None:
             set_value(values, name, value)
+    if outside_budget:
+        set_value(values, "outside_budget", True)
     _execute(type(config).parse(values), offline=offline, quiet=quiet, as_json=as_json)
 
 

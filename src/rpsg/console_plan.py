@@ -1,6 +1,7 @@
 """What a run would do, printed before it is started."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -15,6 +16,9 @@ from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import PlannedCalls, shortest_seconds
 from rpsg.types import PrivateCorpus
 
+# Waiting processes a core from which on threads hinder one another more than they help.
+_BUSY = 1.5
+
 
 def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> None:
     """Prints the privacy statement and what is about to happen."""
@@ -22,6 +26,12 @@ def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> Non
     console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n", soft_wrap=False)
     for line in plan_lines(config, corpus, plan):
         console.print(line)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if config.generation.threads is None and load > _BUSY * cores:
+        console.print(
+            f"this machine is busy (load {load:.0f}, {cores} cores): models of several threads wait for one "
+            "another here; a new run with --set generation.threads=1 is likely quicker"
+        )
     console.print()
 
 

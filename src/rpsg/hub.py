@@ -10,7 +10,7 @@ from rpsg.endpoints import name_of_variable
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
 from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
 from rpsg.report.page import write_reports
-from rpsg.report.sources import read_rows
+from rpsg.report.sources import read_rows, refuse_leak
 from rpsg.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ _SECONDS = 60.0
 
 
 def push_release(
-    folder: Path, repo: str, *, token_env: str = TOKEN_ENV, visible: bool = False, review: bool = True
+    folder: Path,
+    repo: str,
+    *,
+    token_env: str = TOKEN_ENV,
+    visible: bool = False,
+    review: bool = True,
+    despite_leak: bool = False,
 ) -> str:
     """Uploads the files that were written into release/, and nothing else, as one commit.
 
@@ -32,13 +38,14 @@ def push_release(
         token_env: name of the environment variable that holds the access token.
         visible: whether a data set that is made now can be seen by everybody.
         review: refuse while texts that a review rejected are in it.
+        despite_leak: also where an audit of these texts found a leak.
 
     Returns:
         The address of the data set.
 
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries or rejected texts, or release/ is
-            not as the run wrote it.
+        RunDirError: there is no finished run, it holds planted canaries or rejected texts, release/ is not
+            as the run wrote it, or an audit found a leak.
         ConfigError: the variable is not set, or the name is not OWNER/NAME.
         ModelUnavailable: the hub refused or does not answer.
     """
@@ -50,6 +57,8 @@ def push_release(
             f"{run.release} is not pushed, because it does not hold: {'; '.join(problems)}. Texts are "
             f"written anew, as they were released, by: rpsg release {run.root}"
         )
+    if not despite_leak:
+        refuse_leak(run)
     if review:
         _check_reviewed(run)
     # A page that was edited by hand would say what the release does not.

@@ -13,6 +13,7 @@ from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
 from rpsg.release import check_publishable, files_that_leave, find_changes, packed, write_readme
 from rpsg.report.page import write_reports
+from rpsg.report.sources import refuse_leak
 from rpsg.rundir import RunDir
 from rpsg.sbom import build_sbom
 
@@ -26,12 +27,16 @@ _PRIVATE_SECTIONS = ("endpoints", "calling")
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_release(folder: Path) -> Path:
+def pack_release(folder: Path, *, despite_leak: bool = False) -> Path:
     """Writes `rpsg-<run id>.zip` into the run folder: the same release gives the same bytes.
 
+    Args:
+        folder: a finished run.
+        despite_leak: also where an audit of these texts found a leak.
+
     Raises:
-        RunDirError: there is no finished run, it holds planted canaries, its private part was removed, or
-            release/ is not as the run wrote it.
+        RunDirError: there is no finished run, it holds planted canaries, its private part was removed,
+            release/ is not as the run wrote it, or an audit found a leak.
     """
     run = RunDir.open(folder)
     check_publishable(run)
@@ -41,6 +46,8 @@ def pack_release(folder: Path) -> Path:
             f"{run.release} is not packed, because it does not hold: {'; '.join(problems)}. Texts are "
             f"written anew, as they were released, by: rpsg release {run.root}"
         )
+    if not despite_leak:
+        refuse_leak(run)
     # A page that was edited by hand would say what the release does not.
     write_reports(folder)
     write_readme(run)

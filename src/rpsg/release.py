@@ -27,6 +27,8 @@ from rpsg.writers import to_table, write_rows
 # All that is ever written into release/.
 _DATA = {"synthetic.jsonl", "synthetic.csv", "synthetic.parquet"}
 _LEAVES = _DATA | {"privacy_card.json", "privacy_card.md", "README.md", "report.html"}
+# A label that would have had so many texts by its share of the data, and has none, is named.
+_LOST_FROM = 2.0
 _SUMMARISE = ("rpsg", "rpsg-published")
 
 
@@ -86,7 +88,7 @@ def publish(
             "seconds": time.monotonic() - session.started,
         },
         rejected=Counter(f"{item.stage}: {item.reason}" for item in session.rejected),
-        notes=(*notes, *corpus.warnings, *_missing(texts, sizes, session)),
+        notes=(*notes, *corpus.warnings, *_missing(texts, sizes, session), *_lost_labels(corpus, texts)),
         n_wanted=sizes.n_wanted,
     )
     folder.log("done", result.summary())
@@ -277,6 +279,21 @@ def data_flows(session: Session) -> list[DataFlow]:
 def _hosts(config: RunConfig, name: str | None) -> tuple[str, ...]:
     endpoint = find_endpoint(name, config.endpoints) if name else None
     return endpoint.hosts if endpoint is not None else ()
+
+
+def _lost_labels(corpus: PrivateCorpus, texts: Sequence[SyntheticText]) -> list[str]:
+    """Counts frequent labels that no text has; the private report shows which."""
+    n_lost, share = 0, len(texts) / len(corpus)
+    for column in corpus.label_columns:
+        counts = Counter(record.labels.get(column, "") for record in corpus.records)
+        here = {"", *(item.labels.get(column) for item in texts)}
+        n_lost += sum(value not in here and n * share >= _LOST_FROM for value, n in counts.items())
+    if not n_lost:
+        return []
+    return [
+        f"read from your data: {n_lost} labels that would have had {_LOST_FROM:.0f} texts or more by their "
+        "share of the data have none; see the labels in private/report.html"
+    ]
 
 
 def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> list[str]:

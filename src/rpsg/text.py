@@ -30,7 +30,10 @@ _META = re.compile(
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
     r" (?:above|says|describes|is about)\b"
     r"|\brewritten (?:version|post|text)\b|\brewrite (?:it|this|the)\b|\bpolished version\b"
-    r"|\bthis (?:person|character)['’]s (?:story|post)\b"
+    r"|\bthis (?:person|character)['’]s (?:story|post)\b|\bthe (?:story|post) is about\b|\bthe commenter\b"
+    r"|\bthis is an? (?:\w+ ){0,2}(?:summary|story|post) (?:of|about)\b"
+    r"|\bend of (?:the|this) (?:story|post)\b|\bfor this (?:post|passage)\b"
+    r"|\bi loved your (?:story|post)\b|\bwith the response\b"
     # A placeholder of a letter template, but not a tag that stands for a removed detail.
     r"|\[(?!(?-i:[A-Z_]+)\])(?:insert|your|name|date|city|company|location|customer|client|recipient|sender)[^\]]*\]"
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",

@@ -11,4 +11,7 @@ MaxCost = Annotated[
 ]
 MaxTokens = Annotated[int | None, typer.Option(help="Stop before the models' calls use more tokens.")]
 MaxSeconds = Annotated[float | None, typer.Option(help="Begin no call after so many seconds.")]
+OutsideBudget = Annotated[
+    bool, typer.Option("--outside-budget", help="Run although the data's budget cannot be charged.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Refuse every network socket.")]

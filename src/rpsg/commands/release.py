@@ -6,6 +6,10 @@ import typer
 
 from rpsg.commands.runs import RunFolder
 
+DespiteLeak = Annotated[
+    bool, typer.Option("--despite-leak", help="Let texts out that an audit found a leak in.")
+]
+
 
 def release(
     folder: RunFolder,
@@ -14,6 +18,7 @@ def release(
     end_guarantee: Annotated[
         bool, typer.Option("--end-guarantee", help="Apply them although that ends the guarantee.")
     ] = False,
+    despite_leak: DespiteLeak = False,
 ) -> None:
     """Take rejected texts out of a release, and pack it."""
     from rpsg.pack import pack_release
@@ -28,11 +33,11 @@ def release(
         applied = apply_review(folder, end_guarantee=end_guarantee)
         typer.echo(f"{applied.n_kept} texts in the release, {applied.n_rejected} kept out by review.")
         if applied.changed:
-            typer.echo("The card was written anew; a signature on it, and what was packed before, are gone.")
+            typer.echo("The card was written anew: sign and pack it again, if it was.")
             typer.echo(f"Privacy: {applied.statement}")
     write_reports(folder)
     if pack:
-        typer.echo(f"Wrote {pack_release(folder)}")
+        typer.echo(f"Wrote {pack_release(folder, despite_leak=despite_leak)}")
 
 
 def push(
@@ -45,9 +50,12 @@ def push(
         bool, typer.Option("--public", help="Let everybody see a data set that is made now.")
     ] = False,
     review: Annotated[bool, typer.Option(help="Refuse while rejected texts are in it.")] = True,
+    despite_leak: DespiteLeak = False,
 ) -> None:
     """Upload a release, and nothing else, to the Hugging Face Hub."""
     from rpsg.hub import push_release
 
-    where = push_release(folder, repo, token_env=token_env, visible=public, review=review)
+    where = push_release(
+        folder, repo, token_env=token_env, visible=public, review=review, despite_leak=despite_leak
+    )
     typer.echo(f"Pushed to {where}")

@@ -54,7 +54,9 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
     if not card["secure_noise"]:
         steps.append(Step(text="Run anew without test noise: these texts are not protected."))
     if audit is None:
-        others = " --nonmembers FILE" if card["inputs"]["guarantee"] == "end-to-end" else ""
+        # Too few were held out for scores: too few for an audit as well.
+        too_few = sources.metrics is None and sources.config.evaluate.enabled
+        others = " --nonmembers FILE" if too_few or card["inputs"]["guarantee"] == "end-to-end" else ""
         command = f"rpsg audit {run}{others}"
         steps.append(Step(text="Attack the texts before anybody else does.", command=command))
     elif audit["verdict"] != NO_LEAK:

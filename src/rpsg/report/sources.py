@@ -11,7 +11,7 @@ import numpy as np
 from rpsg.config import RunConfig
 from rpsg.data import fingerprint, read_corpus
 from rpsg.errors import RpsgError, RunDirError
-from rpsg.report.documents import Audit, Card, Finding, Metrics, Row, Summary
+from rpsg.report.documents import LEAK, Audit, Card, Finding, Metrics, Row, Summary
 from rpsg.rundir import RunDir
 from rpsg.runstate import RunState, read_state
 from rpsg.text import digest_of
@@ -196,6 +196,22 @@ def _check_release(run: RunDir) -> tuple[str, ...]:
 def _is_stale(found: Mapping[str, object] | None, released: Released) -> bool:
     """Whether figures are of other texts: a review took some out since, or put some back."""
     return found is not None and found.get("texts_digest") != digest_of(released.texts())
+
+
+def refuse_leak(run: RunDir) -> None:
+    """Refuses to let out texts that an audit found a leak in.
+
+    Raises:
+        RunDirError: it did, or the release or the audit is not as this version writes it.
+    """
+    audit = _read_audit(run.private / "audit" / "audit.json")
+    if audit is None or _is_stale(cast("Mapping[str, object]", audit), read_released(run.release)):
+        return
+    if audit["verdict"] == LEAK or any(item["is_leak"] for item in audit["findings"]):
+        raise RunDirError(
+            f"an audit of these texts found a leak, so they stay here; {run.private / 'report.html'} says "
+            "what leaked. To let them out all the same, add --despite-leak"
+        )
 
 
 def _read_audit(path: Path) -> Audit | None:
