@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from threading import Thread
@@ -111,14 +112,8 @@ class Server:
         if isinstance(inputs, list) and status == 200 and fault != "no vectors":
             page = vectors(inputs)
         payload = json.dumps(page).encode()
-        if fault == "stalled":
-            return StreamingResponse(_stall(payload), media_type="application/json")
-        if fault == "truncated":
-            return Response(payload[: len(payload) // 2], media_type="application/json")
-        if fault == "deep":
-            return Response("[" * 200_000, media_type="application/json")
-        if fault == "html":
-            return Response("<html>busy</html>", media_type="text/html")
+        if (odd := _odd(fault, payload)) is not None:
+            return odd
         if fault in {OK, "thoughts", "silent"} and self.keeps_requests:
             self.answered[prompt] += 1
         return Response(payload, status, headers=extra, media_type="application/json")
@@ -127,6 +122,31 @@ class Server:
 async def _stall(payload: bytes) -> AsyncIterator[bytes]:
     yield payload[:20]
     await asyncio.sleep(STALL_SECONDS)
+
+
+def _odd(fault: str, payload: bytes) -> Response | None:
+    """Returns an answer that is none in its form; None for other faults."""
+    if fault == "stalled":
+        return StreamingResponse(_stall(payload), media_type="application/json")
+    if fault == "endless":
+        return StreamingResponse(_endless(), media_type="application/json")
+    if fault == "packed":
+        return Response(_packed(), headers={"Content-Encoding": "gzip"}, media_type="application/json")
+    if fault == "truncated":
+        return Response(payload[: len(payload) // 2], media_type="application/json")
+    if fault == "deep":
+        return Response("[" * 200_000, media_type="application/json")
+    return Response("<html>busy</html>", media_type="text/html") if fault == "html" else None
+
+
+def _packed() -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    return b"".join(packer.compress(b" " * 1_000_000) for _ in range(300)) + packer.flush()
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    for _ in range(300):
+        yield b" " * 1_000_000
 
 
 def _page(status: int, page: Mapping[str, object], headers: Mapping[str, str]) -> Response:
@@ -154,6 +174,7 @@ def faulty(prompt: str, fault: str) -> tuple[int, dict[str, object], dict[str, s
         "many tokens": (200, {**good, "usage": {"prompt_tokens": 2**63, "completion_tokens": 5}}, {}),
         "429 after": (429, failure("rate_limit_exceeded", prompt), {"Retry-After": "0.05"}),
         "max_tokens": (400, failure("unsupported_parameter", prompt, param="max_tokens"), {}),
+        "billing": (400, failure("billing_hard_limit_reached", prompt), {}),
         "too long": (400, failure("context_length_exceeded", prompt), {}),
         "moved": (307, {}, {"Location": "http://127.0.0.1:9/v1/chat/completions"}),
         "no choices": (200, {**good, "choices": []}, {}),

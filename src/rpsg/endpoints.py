@@ -58,8 +58,12 @@ class EndpointConfig(Section):
     @classmethod
     def _check_url(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
+            try:
+                parts = urlsplit(url)
+                port = parts.port
+            except ValueError:
+                raise ValueError("base_url is no address; for example http://127.0.0.1:8000/v1") from None
+            if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
                 raise ValueError(
                     "base_url must begin with http:// or https:// and name a host, for example "
                     "http://127.0.0.1:8000/v1"
@@ -96,7 +100,16 @@ class EndpointConfig(Section):
                 f"the environment variable {name_of_variable(missing[0])} is not set; set it to the key of "
                 "the model server"
             )
-        return [os.environ[name] for name in self.api_key_env] or [""]
+        keys = [os.environ[name] for name in self.api_key_env]
+        odd = [name for name, key in zip(self.api_key_env, keys, strict=True) if not is_key(key)]
+        if odd:
+            raise ConfigError(f"{odd[0]} holds a space, a line end or another sign that no key has")
+        return keys or [""]
+
+
+def is_key(text: str) -> bool:
+    """Tells whether a text can be a key; one that was read from a file often ends with a line end."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def name_of_variable(name: str) -> str:

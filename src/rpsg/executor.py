@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 
 from rpsg import registry
+from rpsg.errors import ModelError
 from rpsg.types import (
     Completion,
     Device,
@@ -280,11 +281,17 @@ class ChunkedEmbedder:
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Returns unit vectors, shape (len(texts), dimension)."""
         chunks = cut(texts, self._chunk_size)
-        return np.concatenate([self._embedder.embed(chunk) for chunk in chunks])
+        return self._checked(np.concatenate([self._embedder.embed(chunk) for chunk in chunks]), len(texts))
 
     def embed_singly(self, texts: Sequence[str]) -> FloatArray:
         """Embeds each text by itself: its vector is a function of the text alone, to the last bit."""
-        return embed_singly(self._embedder.embed, texts)
+        return self._checked(embed_singly(self._embedder.embed, texts), len(texts))
+
+    def _checked(self, vectors: FloatArray, n_texts: int) -> FloatArray:
+        # What another package brings may be anything.
+        if len(vectors) != n_texts or not np.isfinite(vectors).all():
+            raise ModelError(f"{self.name} did not return one finite vector a text")
+        return vectors
 
 
 class SpreadEmbedder:

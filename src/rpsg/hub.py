@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpsg.decisions import Trail, rejected_ids
-from rpsg.endpoints import name_of_variable
+from rpsg.endpoints import is_key, name_of_variable
 from rpsg.errors import ConfigError, ModelUnavailable, RunDirError
 from rpsg.release import check_publishable, files_that_leave, find_changes, write_readme
 from rpsg.report.page import write_reports
@@ -73,7 +73,7 @@ def push_release(
         raise ConfigError(
             f"the environment variable {shown} is not set; put an access token of the hub into it"
         )
-    if not token.isascii() or not token.isprintable() or " " in token:
+    if not is_key(token):
         raise ConfigError(f"{token_env} holds a space, a line end or another sign that no access token has")
     return _upload(run, repo, files, token=token, visible=visible)
 

@@ -49,7 +49,8 @@ _LONGEST_WORD = 100
 _CONTROL_TOKEN = re.compile(
     r"<[|｜][^<>\n]{1,60}?[|｜]?>|<\s*/?\s*s\s*>|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK)\]"
-    r"|<\s*/?\s*(?:post|abstract|summary|text|think(?:ing)?|tool_call|tool_response)\s*>",
+    r"|<(?:reserved_\d+|(?:bo|eo)[achsmu])>"
+    r"|<\s*/?\s*(?:post|abstract|summary|text|think(?:ing)?|tool_call|tool_response)\b[^<>\n]{0,60}>",
     re.IGNORECASE,
 )
 # Zero-width and direction-changing characters, and controls other than line ends and tabs; not the joiners
@@ -61,6 +62,8 @@ UNSEEN = re.compile(
     f"{_HIDDEN.pattern[:-1]}\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029"
     "\u3164\uffa0\u2800\ufff0-\ufffc\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# What no reader of any script misses: the same without selectors that Mongolian needs and halves of pairs.
+_UNREAD = re.compile(f"{_HIDDEN.pattern[:-1]}\u00ad\u034f\u061c\U000e0000-\U000e0fff]")
 # A shorter synthetic text says too little to be one.
 MIN_WORDS = 12
 
@@ -140,7 +143,7 @@ def defuse(text: str) -> str:
     That is: control tokens of chat formats, the marks that prompts put around a text, characters that turn
     or hide others, and halves of character pairs.
     """
-    return _CONTROL_TOKEN.sub(" ", _HIDDEN.sub("", text)).encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL_TOKEN.sub(" ", _UNREAD.sub("", text)).encode("utf-8", "replace").decode("utf-8")
 
 
 def reveal(text: str) -> str:

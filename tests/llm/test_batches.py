@@ -265,6 +265,16 @@ def test_settings_that_a_server_refuses_lose_no_text(server: BatchServer, tmp_pa
     assert [reply.text for reply in complete(server, tmp_path / "calls", ask(4))] == echoes(4)
 
 
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached"])
+def test_an_account_closed_meanwhile_loses_no_text(server: BatchServer, tmp_path: Path, code: str) -> None:
+    server.errors = {f"text {i}": [code] * 9 for i in range(2, 10)}
+    with pytest.raises(ModelUnavailable, match=code):
+        complete(server, tmp_path / "calls", ask(10))
+    server.errors = {}
+    assert [reply.text for reply in complete(server, tmp_path / "calls", ask(10))] == echoes(10)
+    assert set(server.paid.values()) == {1}
+
+
 def test_parameters_that_are_not_taken_are_left_out_one_after_another(
     server: BatchServer, tmp_path: Path
 ) -> None:

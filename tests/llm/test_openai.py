@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections import Counter
@@ -15,13 +16,14 @@ from fault_server import OK, Server
 from rpsg import registry
 from rpsg.endpoints import CallingConfig, EndpointConfig, Serving, find_endpoint
 from rpsg.errors import ConfigError, LimitReached, ModelBusy, ModelError, ModelUnavailable, PrivateDataError
-from rpsg.llm import calling
+from rpsg.llm import calling, servers
 from rpsg.llm.background import BackgroundLoop
 from rpsg.llm.calls import CallStore
 from rpsg.llm.fake import FakeTextModel
 from rpsg.llm.meter import Meter, load_prices
 from rpsg.llm.openai import OpenAITextModel
 from rpsg.llm.openai_embed import OpenAIEmbedder
+from rpsg.llm.replies import Unusable, read_reply
 from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import CalledTextModel
 from rpsg.types import Completion, Content, Message, TextRequest
@@ -173,7 +175,9 @@ def test_a_name_with_a_colon_that_is_no_endpoint_says_what_may_be_meant() -> Non
 
 
 def kept(server: Server, path: Path, **settings: object) -> CalledTextModel:
-    limits = {name: settings.pop(name) for name in ("max_tokens", "max_cost") if name in settings}
+    limits = {
+        name: settings.pop(name) for name in ("max_tokens", "max_cost", "max_seconds") if name in settings
+    }
     serving = Serving(
         endpoints={"own": endpoint(server, **settings)}, calling=CallingConfig(), remote_content=frozenset()
     )
@@ -287,8 +291,81 @@ def test_settings_that_a_server_refuses_lose_no_text(server: Server, tmp_path: P
 
 
 def test_one_text_that_a_server_refuses_is_rejected(server: Server) -> None:
-    server.faults = {"text 1": ["400"] * 9}
-    assert complete(server, 20)[1] == "HTTP 400"
+    server.faults = {"text 1": ["400"] * calling.ATTEMPTS}
+    replies = complete(server, 20)
+    assert replies[1] == "gave up: HTTP 400"
+    assert [reply for i, reply in enumerate(replies) if i != 1] == [
+        f"echo text {i}" for i in range(20) if i != 1
+    ]
+
+
+@pytest.mark.parametrize("fault", ["402", "405", "407", "billing", "400"])
+def test_an_account_that_is_closed_meanwhile_loses_no_text(
+    server: Server, tmp_path: Path, fault: str
+) -> None:
+    server.draw = lambda prompt: OK if len(server.answered) < 5 else fault
+    with pytest.raises((ModelUnavailable, ModelBusy, ModelError)):
+        kept(server, tmp_path / "calls", patience_seconds=0.5).complete(ask(20))
+    server.draw = None
+    replies = kept(server, tmp_path / "calls").complete(ask(20))
+    assert [reply.text for reply in replies] == [f"echo text {i}" for i in range(20)]
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", ["packed", "endless"])
+def test_an_answer_that_would_fill_the_memory_is_not_read(
+    server: Server, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_MOST_BYTES", 1_000_000)
+    server.faults = {"text 1": [fault]}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert complete(server, 3) == [f"echo text {i}" for i in range(3)]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_no_request_is_made_after_the_time_that_was_given(server: Server, tmp_path: Path) -> None:
+    server.always = "500"
+    model = kept(server, tmp_path / "calls", max_seconds=0.3, patience_seconds=60.0)
+    began = time.monotonic()
+    with pytest.raises(LimitReached, match="max_seconds"):
+        model.complete(ask(3))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("key", ["sk-1\n", "sk-\u00e9", "sk 1"])
+def test_what_can_be_no_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OWN_KEY", key)
+    setting = EndpointConfig.model_validate({"base_url": "http://127.0.0.1:9/v1", "api_key_env": "OWN_KEY"})
+    with pytest.raises(ConfigError, match="OWN_KEY holds a space") as error:
+        setting.read_keys()
+    assert "sk" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "finish", "expected"),
+    [
+        ("[THINK]a plan[/THINK]The bus.", "stop", "The bus."),
+        ("<reasoning>a plan</reasoning>The bus.", "stop", "The bus."),
+        ("The bus <think>a plan</think>came.", "stop", "The bus came."),
+        (
+            "<|channel|>analysis<|message|>a plan<|end|><|channel|>final<|message|>The bus.",
+            "stop",
+            "The bus.",
+        ),
+        ("<|channel|>analysis<|message|>a plan", "length", "reasoning did not end"),
+        ("The bus. <think>a plan", "length", "reasoning did not end"),
+        ([{"type": "reasoning", "text": "a plan"}, {"type": "text", "text": "The bus."}], "stop", "The bus."),
+        ("The bu", "error", "broken off"),
+        ("The bu", "abort", "broken off"),
+    ],
+)
+def test_thoughts_and_broken_ends_are_no_text(content: object, finish: str, expected: str) -> None:
+    page = {"choices": [{"finish_reason": finish, "message": {"role": "assistant", "content": content}}]}
+    try:
+        shown = read_reply(page, ask(1)[0]).text
+    except Unusable as error:
+        shown = error.reply.reason
+    assert shown == expected
 
 
 def test_a_server_gets_nothing_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,3 +447,10 @@ def test_ctrl_c_waits_until_what_was_paid_for_is_on_file() -> None:
         signal.signal(signal.SIGINT, before)
     assert seen == ["on file"]
     loop.close()
+
+
+def test_a_remote_embedder_is_sent_nothing(server: Server) -> None:
+    model = opened(OpenAIEmbedder("own:m", endpoint(server, trust="remote"), CallingConfig()))  # type: ignore[arg-type]
+    with pytest.raises(PrivateDataError, match="must be local"):
+        model.embed(["a private text"])
+    assert server.bodies == []

@@ -319,6 +319,9 @@ def test_a_provider_is_asked_and_read_as_it_wants(name: str, recorder: Recorder)
     assert path == case.path
     assert body == {name: item for name, item in COMMON.items() if name not in case.without} | case.body
     assert headers["content-type"] == "application/json"
+    # What this machine runs is nobody's business.
+    told = {"lang", "package-version", "os", "arch", "runtime", "runtime-version"}
+    assert not {f"x-stainless-{name}" for name in told} & headers.keys()
     if prefix == "azure":
         assert headers["api-key"] == KEY and "authorization" not in headers
     else:

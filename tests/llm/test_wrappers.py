@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rpsg.errors import PrivateDataError
+from rpsg.errors import ModelError, PrivateDataError
 from rpsg.llm.calls import CallStore
 from rpsg.llm.fake import FakeTextModel
 from rpsg.llm.wrappers import StoredTextModel, require_local
@@ -78,3 +79,18 @@ def test_private_text_needs_a_local_model() -> None:
     require_local("m", "local", task="abstraction")
     with pytest.raises(PrivateDataError, match="'m' is remote"):
         require_local("m", "remote", task="abstraction")
+
+
+@pytest.mark.parametrize("fault", ["fewer", "more", "none", "not a text"])
+def test_what_a_model_should_not_return_is_not_kept(tmp_path: Path, fault: str) -> None:
+    class Odd(FakeTextModel):
+        def complete(self, requests: list[TextRequest]) -> list[Completion]:  # type: ignore[override]
+            good = super().complete(requests)
+            odd = replace(good[0], text=None)  # type: ignore[arg-type]
+            return {"fewer": good[1:], "more": [*good, good[0]], "none": [None, *good[1:]]}.get(
+                fault, [odd, *good[1:]]
+            )  # type: ignore[return-value]
+
+    with pytest.raises(ModelError, match="did not return one text a request"):
+        stored(Odd(), tmp_path / "calls.sqlite", []).complete(ask(8))
+    assert len(stored(FakeTextModel(), tmp_path / "calls.sqlite", []).complete(ask(8))) == 8

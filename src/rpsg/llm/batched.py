@@ -11,6 +11,7 @@ from rpsg.llm.meter import estimate_tokens
 from rpsg.llm.openai import OpenAITextModel
 from rpsg.llm.openai_batch import UNSUPPORTED, new_mark
 from rpsg.llm.replies import Unusable, read_reply, rejected
+from rpsg.llm.servers import OF_THE_ACCOUNT
 from rpsg.llm.wrappers import KeptTextModel
 from rpsg.types import Completion, Progress, TextRequest
 
@@ -122,6 +123,12 @@ class BatchedTextModel(KeptTextModel[OpenAITextModel]):
             if reply is not None:
                 calls.append(Call(key=key, stage=self.stage, model=self.name, reply=reply))
         refused = {line.reason for line in lines if line.body is None}
+        if closed := refused & OF_THE_ACCOUNT:
+            self.store.end_batch(mark, calls, held)
+            raise ModelUnavailable(
+                f"{self.name}: the account is not served ({', '.join(sorted(closed))}). Every finished call "
+                "is kept; resume the run when it is"
+            )
         self._n_answers += sum(line.body is not None for line in lines)
         if len(refused) == 1 and not self._n_answers:
             # While nothing was ever answered, this is more likely the settings, and a rejection would lose
@@ -168,6 +175,9 @@ def _reply(line: "BatchLine | None", request: TextRequest, *, is_last: bool) -> 
     if line is None:
         # A batch that ran out of time has no line for what it did not come to.
         return rejected("gave up: no reply in any batch") if is_last else None
+    if line.reason in OF_THE_ACCOUNT:
+        # It says nothing of the text, which is asked for again when the account is served.
+        return None
     if line.body is None:
         reason = _FINAL.get(line.reason, f"gave up: {line.reason}")
         return rejected(reason) if is_last or line.reason in _FINAL else None

@@ -151,10 +151,18 @@ class Meter:
             self._stop("max_tokens", f"{limits.max_tokens:,}", f"{self.spent.n_tokens:,} tokens were used")
         if limits.max_cost is not None and cost_after > limits.max_cost:
             self._stop("max_cost", f"{limits.max_cost:g}", f"${self.spent.cost:.4f} was spent")
-        seconds = time.monotonic() - self._started
-        if limits.max_seconds is not None and seconds > limits.max_seconds:
-            self._stop("max_seconds", f"{limits.max_seconds:g}", f"{seconds:.0f} s have passed")
+        self.check_time()
         self._add(self._in_flight, model, n_prompt, n_reply)
+
+    def check_time(self) -> None:
+        """Refuses one more request, be it a call's first or not, after the time that was given.
+
+        Raises:
+            LimitReached: it is over.
+        """
+        limit, seconds = self._calling.max_seconds, time.monotonic() - self._started
+        if limit is not None and seconds > limit:
+            self._stop("max_seconds", f"{limit:g}", f"{seconds:.0f} s have passed")
 
     def begun_before(self, model: str, n_prompt: int, n_reply: int) -> None:
         """Notes a call that an earlier process began and that is still under way."""

@@ -166,7 +166,7 @@ class OpenAITextModel:
         return True
 
 
-_WORTH_ANOTHER_TRY = frozenset({"empty reply", "reasoning did not end", "no text"})
+_WORTH_ANOTHER_TRY = frozenset({"empty reply", "reasoning did not end", "no text", "broken off"})
 
 
 class _Keeper:

@@ -10,6 +10,7 @@ from rpsg.errors import ModelError
 from rpsg.llm.meter import CHARACTERS_PER_TOKEN
 from rpsg.llm.replies import clean
 from rpsg.llm.servers import Servers
+from rpsg.llm.wrappers import require_local
 from rpsg.types import FloatArray, Trust
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ class OpenAIEmbedder:
         """Returns unit vectors, shape (len(texts), dimension).
 
         Raises:
+            PrivateDataError: the server is remote: whatever is embedded is private, or compared with what is.
             ModelError: the server refuses a text, or its vectors are not finite numbers of one length.
         """
+        require_local(self.name, self.trust, task="embedding")
         if not texts:
             return np.empty((0, self._measure()), dtype=np.float32)
         parts = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
@@ -53,7 +56,7 @@ class OpenAIEmbedder:
             raise ModelError(f"{self.name}: the server returned vectors of several lengths")
         table = np.concatenate(found)
         norms = np.linalg.norm(table, axis=1, keepdims=True)
-        if not np.isfinite(table).all() or not (norms > 0).all():
+        if not np.isfinite(norms).all() or not (norms > 0).all():
             raise ModelError(f"{self.name}: the server returned vectors that are not finite or all zero")
         self._dimension = table.shape[1]
         unit: FloatArray = (table / norms).astype(np.float32)
@@ -79,10 +82,16 @@ class OpenAIEmbedder:
             )
             if not isinstance(reply, CreateEmbeddingResponse) or not reply.data:
                 raise ValueError("not an answer with vectors")
-            rows = sorted(reply.data, key=lambda row: row.index)
-            if [row.index for row in rows] != list(range(len(texts))):
+            try:
+                rows = sorted(reply.data, key=lambda row: row.index)
+                if [row.index for row in rows] != list(range(len(texts))):
+                    raise ValueError("not one vector a text")
+                found = np.array([row.embedding for row in rows], dtype=np.float32)
+            except (AttributeError, IndexError, OverflowError, TypeError):
+                raise ValueError("not an answer with vectors") from None
+            if found.ndim != 2:
                 raise ValueError("not one vector a text")
-            return np.array([row.embedding for row in rows], dtype=np.float32)
+            return found
 
         async def attempt(lane: int) -> FloatArray:
             return await self._servers.ask(lane, create, lambda _: False, self._refuse)

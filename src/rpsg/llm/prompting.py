@@ -34,7 +34,7 @@ PromptName = Literal[
     "generalise",
     "restore",
 ]
-_TURN = re.compile(r"^\[(system|user|assistant)\]$", re.MULTILINE)
+_TURN = re.compile(r"^\[(system|user|assistant)\][ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(\w+)\}")
 _GAPS = frozenset({"text", "summary", "labels", "tone", "words", "opener"})
 # What else the prompts of some steps are filled with.
@@ -85,9 +85,11 @@ def load_prompt(folder: str, name: PromptName) -> Prompt:
             private text would stand in it without marks.
     """
     text = _read(folder, f"{name}.txt")
-    parts = _TURN.split(text)[1:]
-    if not parts:
-        raise ConfigError(f"prompt {folder}/{name}.txt has no turn; begin one with a line [user]")
+    before, *parts = _TURN.split(text)
+    if not parts or before.strip():
+        raise ConfigError(
+            f"prompt {folder}/{name}.txt has no turn at its beginning; begin with a line [user]"
+        )
     pairs = zip(parts[::2], parts[1::2], strict=True)
     roles = cast("list[tuple[Literal['system', 'user', 'assistant'], str]]", list(pairs))
     prompt = Prompt(turns=tuple(Message(role=role, content=content.strip()) for role, content in roles))
@@ -122,7 +124,11 @@ def _read(folder: str, file: str) -> str:
     try:
         if here.is_dir():
             return here.joinpath(file).read_text(encoding="utf-8")
-        return (own / file).read_text(encoding="utf-8")
+        # Some editors put a mark before the first line, which would hide that it begins a turn.
+        return (own / file).read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
+        what = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise ConfigError(f"prompt {folder}/{file}: {what}; save it as a text file in UTF-8") from None
     except (FileNotFoundError, NotADirectoryError):
         known = sorted(item.name for item in files("rpsg").joinpath("prompts").iterdir() if item.is_dir())
         raise ConfigError(

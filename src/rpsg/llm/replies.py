@@ -5,9 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from rpsg.types import Completion, Message, TextRequest
 
-_THOUGHTS = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_THOUGHTS_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-_THOUGHTS_BEGIN = re.compile(r"^\s*<think(?:ing)?>", re.IGNORECASE)
+# How reasoning models mark their thoughts; those of OpenAI's open models end where the final channel begins.
+_NAMES = r"(?:think(?:ing)?|thoughts?|reasoning|reflection)"
+_BEGIN, _END = rf"(?:<{_NAMES}>|\[THINK\])", rf"(?:</{_NAMES}>|\[/THINK\])"
+_THOUGHTS = re.compile(rf"{_BEGIN}.*?{_END}", re.DOTALL | re.IGNORECASE)
+_THOUGHTS_END = re.compile(rf"{_END}|<\|channel\|>final<\|message\|>", re.IGNORECASE)
+_THOUGHTS_BEGIN = re.compile(rf"{_BEGIN}|<\|channel\|>(?:analysis|commentary)", re.IGNORECASE)
+# A server's own mistakes, where it ended a reply for no reason of the text's.
+_BROKEN_OFF = frozenset({"error", "abort", "cancelled"})
+_TEXT_PARTS = frozenset({None, "text", "output_text"})
 
 
 # More than this is a server's mistake.
@@ -91,6 +97,8 @@ def _flaw(choice: Mapping[str, object], message: Mapping[str, object], text: str
         return "content filter"
     if message.get("refusal"):
         return "refusal"
+    if choice.get("finish_reason") in _BROKEN_OFF:
+        return "broken off"
     if not text and message.get("tool_calls"):
         return "no text"
     return ""
@@ -98,17 +106,21 @@ def _flaw(choice: Mapping[str, object], message: Mapping[str, object], text: str
 
 def _without_thoughts(text: str) -> tuple[str, str]:
     # Some servers put a reasoning model's thoughts before the reply, with or without their first mark.
-    text = _THOUGHTS.sub("", text)
-    if _THOUGHTS_BEGIN.match(text):
+    text = _THOUGHTS_END.split(_THOUGHTS.sub("", text))[-1]
+    if _THOUGHTS_BEGIN.search(text):
         return "", "reasoning did not end"
-    return _THOUGHTS_END.split(text)[-1].strip(), ""
+    return text.strip(), ""
 
 
 def _text_of(content: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        parts = [
+            part.get("text")
+            for part in content
+            if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS
+        ]
         return "".join(part for part in parts if isinstance(part, str))
     if content is None:
         return ""

@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from itertools import chain
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+
+from httpx2 import AsyncByteStream, ReadError
 
 from rpsg.endpoints import CallingConfig, EndpointConfig
 from rpsg.errors import ModelBusy, ModelError, ModelUnavailable
@@ -17,6 +19,7 @@ from rpsg.llm.calling import Breaker, Failed, Lane, Queue, Throttled, call_with_
 from rpsg.types import CallSink, Completion
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from openai import APIStatusError, AsyncOpenAI
 
 Answer = TypeVar("Answer")
@@ -24,6 +27,9 @@ _REFUSALS_TO_STOP = 5
 # The HTTP library looks at every connection that a client has before each request: a few clients with few
 # connections are quicker than one with many.
 _CALLS_A_CLIENT = 8
+_ABOUT_US = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version")
+# Of one answer; a batch of a few ten thousand replies is the largest.
+_MOST_BYTES = 512_000_000
 
 
 class Servers:
@@ -155,17 +161,17 @@ class Servers:
 
     def _judge(self, error: "APIStatusError", drop_unknown: Callable[[str | None], bool]) -> str:
         # The server's own words may quote the prompt: only its codes are used.
-        status, code = error.status_code, error.code or ""
+        status, code = error.status_code, error.code if isinstance(error.code, str) else ""
+        if status == 402 or code in OF_THE_ACCOUNT:
+            raise ModelUnavailable(
+                f"{self.model}: the account is not served (HTTP {status} {code}): no credit left, or closed. "
+                "Every finished call is kept; resume the run when it is"
+            ) from None
         if status == 429:
-            if code == "insufficient_quota":
-                raise ModelUnavailable(
-                    f"{self.model}: the account has no credit left (429 insufficient_quota). Every finished "
-                    "call is kept; resume the run when it has"
-                ) from None
             raise Throttled(self._pause(error)) from None
         if status in {408, 409, 425} or status >= 500:
             raise Failed(f"HTTP {status}", is_down=status in {502, 503, 504}) from None
-        if status in {401, 403, 404} or 300 <= status < 400:
+        if status in _HARD or 300 <= status < 400:
             raise ModelUnavailable(f"{self.model}: {_HARD.get(status, _MOVED)} (HTTP {status})") from None
         if code in {"unsupported_parameter", "unsupported_value"} and drop_unknown(error.param):
             raise Failed("a parameter is not supported") from None
@@ -180,6 +186,10 @@ class Servers:
                 f"{self.model}: the server refuses every request ({reason}); check the model's name and "
                 "the endpoint's settings, and try one call by hand"
             ) from None
+        if reason.startswith("HTTP"):
+            # Of this text, or of the account or model all at once? Tried again: if others are answered
+            # meanwhile, it is of this text.
+            raise Failed(reason) from None
         return reason
 
     def _pause(self, error: "APIStatusError") -> float | None:
@@ -218,7 +228,11 @@ class Servers:
         # A proxy of the environment, or another address that a server sends us to, must not see what only
         # this server may.
         http = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=self._endpoint.trust == "remote"
+            follow_redirects=False,
+            trust_env=self._endpoint.trust == "remote",
+            # A few packed bytes may be gigabytes.
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [_limit]},
         )
         shared: dict[str, Any] = {
             "api_key": key or "none",
@@ -235,7 +249,9 @@ class Servers:
         # The library reads more of the environment than we say it does: an account's ids and headers of the
         # user's own, meant for another server.
         client.organization = client.project = None
-        client._custom_headers = {}
+        # Nor need a server know what this machine runs.
+        left_out: Any = {f"X-Stainless-{name}": openai.Omit() for name in _ABOUT_US}
+        client._custom_headers = left_out
         return client
 
     def close(self) -> None:
@@ -252,13 +268,43 @@ _HARD = {
     401: "the server refuses the key; check the variable that api_key_env names",
     403: "the key may not use this model",
     404: "the server does not know this model or path; check the model's name and base_url",
+    405: "the server does not take this request at this path; check base_url",
+    407: "a proxy on the way wants a password",
+    410: "the model or path is gone; check the model's name and base_url",
 }
+OF_THE_ACCOUNT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+)
 _MOVED = "the server sends us to another address, which is not followed; set base_url to the final one"
 _SOFT = {
     "context_length_exceeded": "context too long",
     "content_filter": "content filter",
     "content_policy_violation": "content filter",
 }
+
+
+async def _limit(response: "Response") -> None:
+    """Makes the reading of an answer end that has no end."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ReadError("a packed answer was not asked for")
+    assert isinstance(response.stream, AsyncByteStream)
+    response.stream = _Limited(response.stream)
+
+
+class _Limited(AsyncByteStream):
+    def __init__(self, stream: AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        n_bytes = 0
+        async for part in self._stream:
+            n_bytes += len(part)
+            if n_bytes > _MOST_BYTES:
+                raise ReadError("an answer without an end")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _retry_after(headers: Any) -> float | None:  # noqa: ANN401 (the HTTP library's)

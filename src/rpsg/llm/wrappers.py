@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from rpsg.endpoints import split_name
-from rpsg.errors import PrivateDataError
+from rpsg.errors import ModelError, PrivateDataError
 from rpsg.llm.calls import Call, CallStore, GroupCommit, Sending, call_key, key_of
 from rpsg.llm.meter import Meter, estimate_tokens
+from rpsg.llm.replies import clean
 from rpsg.types import Completion, Progress, ServedTextModel, Summariser, TextModel, TextRequest, Trust
 
 OnProgress = Callable[[Progress], None]
@@ -142,7 +143,19 @@ class StoredTextModel:
             yield from self._model.compute(chunks)
             return
         for place, chunk in enumerate(chunks):
-            yield place, [[reply] for reply in self._model.complete(chunk)]
+            replies = self._model.complete(chunk)
+            yield place, [[reply] for reply in _checked(self.name, replies, len(chunk))]
+
+
+def _checked(name: str, replies: Sequence[object], n: int) -> list[Completion]:
+    """Refuses what another package's model returned, if it is not one completion a request.
+
+    Kept, it would stand beside the wrong texts, or break every later run, for good.
+    """
+    good = [reply for reply in replies if isinstance(reply, Completion) and isinstance(reply.text, str)]
+    if len(good) != len(replies) or len(replies) != n:
+        raise ModelError(f"{name} did not return one text a request; nothing of it was kept")
+    return [replace(reply, text=clean(reply.text)) for reply in good]
 
 
 class StoredSummariser:
@@ -259,6 +272,7 @@ class _Sink:
         self._owner.meter.begin(self._owner.name, *self._sizes[index])
 
     def sending(self, index: int, host: str, n_characters: int) -> None:
+        self._owner.meter.check_time()
         content = self._requests[index].content
         self._commit.sending(
             Sending(host=host, model=self._owner.name, content=content, n_characters=n_characters)

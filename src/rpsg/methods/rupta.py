@@ -43,6 +43,7 @@ _NOTE = "rewrites of private texts; nothing bounds what their wording reveals"
 _PROMPTS: tuple[PromptName, ...] = ("giveaways", "generalise", "restore")
 _TOKENS_PER_WORD = 1.45
 _LIST_TOKENS = 80
+_LEAST_AT_ONCE = 8
 _NOTHING = "none"
 
 
@@ -67,7 +68,8 @@ def run(
         refinery = public_refinery(session)
         while queue and len(accepted) < sizes.n_wanted:
             missing = sizes.n_wanted - len(accepted)
-            part, queue = queue[: max(8, missing)], queue[max(8, missing) :]
+            n_next = max(_LEAST_AT_ONCE, missing)
+            part, queue = queue[:n_next], queue[n_next:]
             session.counts["batches"] += 1
             more, rejected = refinery.refine(_rewrite_all(session, part, is_useful))
             session.reject(rejected)
@@ -261,7 +263,8 @@ def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]
 
 def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
     """Estimates the most calls: rounds that are not needed are not made."""
-    n, rounds = plan(config, corpus).n_wanted, config.rupta.rounds
+    # Texts are rewritten eight or more at a time.
+    n, rounds = max(_LEAST_AT_ONCE, plan(config, corpus).n_wanted), config.rupta.rounds
     words = sum(len(record.text.split()) for record in corpus.records) / len(corpus)
     text, writer = reply_tokens(words, config), config.models.write
     reads = {name: prompt_tokens(config, name) + text for name in ("giveaways", "generalise")}
