@@ -31,7 +31,7 @@ _META = re.compile(
     r" (?:above|says|describes|is about)\b"
     r"|\brewritten (?:version|post|text)\b|\brewrite (?:it|this|the)\b|\bpolished version\b"
     r"|\bthis (?:person|character)['’]s (?:story|post)\b|\bthe (?:story|post) is about\b|\bthe commenter\b"
-    r"|\bthis is an? (?:\w+ ){0,2}(?:summary|story|post) (?:of|about)\b"
+    r"|\bthis is an? (?:\w+ ){0,2}(?:summary|story|post)(?: of| about|,)"
     r"|\bend of (?:the|this) (?:story|post)\b|\bfor this (?:post|passage)\b"
     r"|\bi loved your (?:story|post)\b|\bwith the response\b"
     # A placeholder of a letter template, but not a tag that stands for a removed detail.
@@ -39,7 +39,7 @@ _META = re.compile(
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
     re.IGNORECASE | re.MULTILINE,
 )
-_AUTHOR = re.compile(r"\bthe author\b", re.IGNORECASE)
+_AUTHOR = re.compile(r"\bthe (?:author|writer|narrator|poster)\b", re.IGNORECASE)
 _MAX_REPEATS = 2
 # Shorter words say little of a topic.
 _MIN_LETTERS = 4
