@@ -332,6 +332,15 @@ def test_no_request_is_made_after_the_time_that_was_given(server: Server, tmp_pa
     assert time.monotonic() - began < 20
 
 
+def test_a_run_that_has_ended_waits_for_no_budget(server: Server) -> None:
+    server.always = "401"
+    model = opened(OpenAITextModel("own:m", endpoint(server), CallingConfig(requests_per_minute=30)))
+    began = time.monotonic()
+    with pytest.raises(ModelUnavailable):
+        model.complete(ask(60))
+    assert time.monotonic() - began < 20
+
+
 @pytest.mark.parametrize("key", ["sk-1\n", "sk-\u00e9", "sk 1"])
 def test_what_can_be_no_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("OWN_KEY", key)

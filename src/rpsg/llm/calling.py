@@ -10,9 +10,9 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiolimiter import AsyncLimiter
 
@@ -195,6 +195,11 @@ class Lane:
         self._n_failures, self._avoided_until = 0, 0.0
         self.limit.succeeded()
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether its account may make so many calls or tokens a minute only."""
+        return self._requests is not None or self._tokens is not None
+
     async def within_budget(self, n_tokens: int) -> None:
         """Waits for the account's budgets."""
         if self._requests is not None:
@@ -234,6 +239,7 @@ async def call_with_patience(
     breaker: Breaker,
     n_tokens: int,
     give_up: Callable[[str], Answer],
+    ended: asyncio.Event,
 ) -> Answer:
     """Calls one of several servers until it answers.
 
@@ -246,6 +252,7 @@ async def call_with_patience(
         give_up: makes the answer of a call that failed `ATTEMPTS` times though the server works. A call
             that fails because the server is down goes on until the breaker ends the run: a text must not
             be given up for that.
+        ended: set when the run has ended: nothing is waited for any more.
 
     Raises:
         ModelBusy: no call has succeeded for too long.
@@ -255,7 +262,8 @@ async def call_with_patience(
         number = await _take_place(lanes)
         lane, started = lanes[number], time.monotonic()
         try:
-            await lane.within_budget(n_tokens)
+            if lane.has_budget:
+                await _unless(ended, lane.within_budget(n_tokens))
             started = time.monotonic()
             answer = await attempt(number)
         except Throttled as error:
@@ -269,7 +277,7 @@ async def call_with_patience(
             breaker.failed(error.reason)
             if lane.keeps_failing and not all(other.keeps_failing for other in lanes):
                 # The server's fault, while another works: it says nothing of this call.
-                await asyncio.sleep(_FIRST_PAUSE * random.random())
+                await _unless(ended, asyncio.sleep(_FIRST_PAUSE * random.random()))
                 continue
             n_successes = n_successes if n_failed else breaker.n_successes
             n_failed += 1
@@ -282,7 +290,17 @@ async def call_with_patience(
             return answer
         finally:
             lane.limit.release()
-        await asyncio.sleep(pause)
+        await _unless(ended, asyncio.sleep(pause))
+
+
+async def _unless(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Waits for work, or until the run has ended."""
+    both = [asyncio.ensure_future(work), asyncio.ensure_future(ended.wait())]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for item in both:
+            item.cancel()
 
 
 def _pause(n_failures: int) -> float:

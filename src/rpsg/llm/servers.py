@@ -47,6 +47,7 @@ class Servers:
         self._breaker = Breaker(endpoint.patience_seconds)
         self._n_answers = self._n_refusals = 0
         self._stopped: list[BaseException] = []
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Servers({self.model!r}, {', '.join(self._endpoint.hosts)})"
@@ -93,7 +94,7 @@ class Servers:
 
     async def _work(self, n: int, do: Callable[[int], Awaitable[None]], at_end: Callable[[], None]) -> None:
         self._connect()
-        self._stopped = []
+        self._stopped, self._ended = [], asyncio.Event()
         self._breaker.begin()
         todo = iter(range(n))
 
@@ -105,6 +106,7 @@ class Servers:
                     await do(i)
                 except Exception as error:  # noqa: BLE001 (calls under way are paid for: they end first)
                     self._stopped.append(error)
+                    self._ended.set()
 
         # Twice as many as may call at once: some are waiting for their reply to be on file.
         n_workers = min(n, 2 * self._calling.max_concurrency * len(self._lanes))
@@ -132,7 +134,12 @@ class Servers:
             return await attempt(lane)
 
         return await call_with_patience(
-            unless_stopped, lanes=self._lanes, breaker=self._breaker, n_tokens=n_tokens, give_up=give_up
+            unless_stopped,
+            lanes=self._lanes,
+            breaker=self._breaker,
+            n_tokens=n_tokens,
+            give_up=give_up,
+            ended=self._ended,
         )
 
     async def ask(
