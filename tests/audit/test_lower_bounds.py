@@ -50,6 +50,18 @@ def test_the_gaussian_bound_of_the_vote_histogram(n: int, expected: float) -> No
     assert two_sided_epsilon(n - errors, n, errors, n, delta) < 1.0
 
 
+@pytest.mark.parametrize(("n", "known"), [(200, 2.69), (1_000, 3.36), (10_000, 3.79), (100_000, 3.91)])
+def test_values_known_of_single_experiments_are_of_the_size_that_experiments_give(
+    n: int, known: float
+) -> None:
+    mu, delta, rng = gaussian_mu(4.0, 1.18e-6), 1.18e-6, np.random.default_rng(0)
+    missed, false = rng.binomial(n, norm.cdf(-mu / 2), (2, 200))
+    found = [gaussian_mechanism_epsilon(n - m, n, f, n, delta) for m, f in zip(missed, false, strict=True)]
+    assert np.quantile(found, 0.025) <= known <= np.quantile(found, 0.975)
+    # One audit in forty may exceed what is true; the bound is one-sided at 97.5 % for each rate.
+    assert np.mean(np.array(found) > 4.0) <= 0.05
+
+
 @pytest.mark.parametrize(
     ("m", "r", "v", "delta", "expected"),
     [
