@@ -30,8 +30,7 @@ _META = re.compile(
     r"|\bthe (?:original |above |given )?(?:post|text|summary|prompt|passage)"
     r" (?:above|says|describes|is about)\b"
     r"|\brewritten (?:version|post|text)\b|\brewrite (?:it|this|the)\b|\bpolished version\b"
-    r"|\bthis (?:person|character)['’]s (?:story|post)\b|\bthe (?:story|post) is about\b|\bthe commenter\b"
-    r"|\bthis is an? (?:\w+ ){0,2}(?:summary|story|post)(?: of| about|,)"
+    r"|\bthis (?:person|character)['’]s (?:story|post)\b"
     r"|\bend of (?:the|this) (?:story|post)\b|\bfor this (?:post|passage)\b"
     r"|\bi loved your (?:story|post)\b|\bwith the response\b"
     # A placeholder of a letter template, but not a tag that stands for a removed detail.
@@ -39,7 +38,12 @@ _META = re.compile(
     r"|<[a-z/|][^>\n]{0,30}>|```|\*\*|^#+\s",
     re.IGNORECASE | re.MULTILINE,
 )
-_AUTHOR = re.compile(r"\bthe (?:author|writer|narrator|poster)\b", re.IGNORECASE)
+# What a summary may say of a text, and the text not of itself.
+_FROM_OUTSIDE = re.compile(
+    r"\bthe (?:author|writer|narrator|poster|commenter)\b|\bthe (?:story|post) is about\b"
+    r"|\bthis is an? (?:\w+ ){0,2}(?:summary|story|post)(?: of| about|,)",
+    re.IGNORECASE,
+)
 _MAX_REPEATS = 2
 # Shorter words say little of a topic.
 _MIN_LETTERS = 4
@@ -186,7 +190,7 @@ def flaw_of(text: str, *, min_words: int, is_summary: bool = False) -> str | Non
         return "too short"
     if not trim_to_sentences(text):
         return "cut off"
-    if _META.search(text) or (_AUTHOR.search(text) and not is_summary):
+    if _META.search(text) or (_FROM_OUTSIDE.search(text) and not is_summary):
         return "meta text"
     return "repetition" if is_repetitive(words) else None
 
