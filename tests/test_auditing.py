@@ -223,6 +223,10 @@ def test_a_leak_that_was_found_stands_when_a_weaker_audit_finds_none() -> None:
         document = json.loads(Path("out/audit.json").read_text())
         assert document["verdict"] == LEAK and "an earlier audit of these texts" in document["reasons"][0]
         assert Path("out/audit-leak.json").read_text() == found
+    # Of other texts too a leak stands, though an older one is kept.
+    write("copies.jsonl", texts[30:60])
+    for sides in (files, fewer):
+        assert call("audit", "--synthetic", "copies.jsonl", *sides, "-o", "out", *FAST) == 3
     # Of other texts nothing was found.
     write("copies.jsonl", stories(900)[800:850])
     assert call("audit", "--synthetic", "copies.jsonl", *fewer, "-o", "out", *FAST) == 0

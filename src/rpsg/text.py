@@ -76,8 +76,12 @@ MIN_WORDS = 12
 _SAME_SIGN = str.maketrans("\u2018\u2019\u02bc\u00b4`\uff07_", "'''''' ")
 # Between letters of other scripts these have a meaning; where words are compared they only hide.
 JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
-# Tags of a markup language, and line ends that a program wrote out.
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,200}>|\\[nrt]")
+# Names of tags, not what stands within them, which may be a copy; and line ends that a program wrote out.
+_MARKUP = re.compile(
+    r"</?(?:a|b|blockquote|br|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|span|strong|t[dhr]|table|u|ul)"
+    r"(?=[\s/>])|\\[nrt]",
+    re.IGNORECASE,
+)
 # Lines and strokes through letters; those of accents have become part of their letter before.
 # Nor do the points of Hebrew and Arabic count, which most writers leave out.
 _STROKES = re.compile(
@@ -230,7 +234,7 @@ def normalised_words(text: str) -> list[str]:
     """Returns the words of a text as they are compared, however a program wrote them.
 
     Compatible characters, characters written as HTML entities, upper and lower case and all apostrophes are
-    equal; tags, characters that nobody sees and the points of Hebrew and Arabic are left out.
+    equal; names of tags, characters that nobody sees and the points of Hebrew and Arabic are left out.
     """
     plain = JOINERS.sub("", _MARKUP.sub(" ", unescape(text)))
     seen = UNSEEN.sub(lambda match: " " if match[0].isspace() else "", plain)

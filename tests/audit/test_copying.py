@@ -116,7 +116,10 @@ def test_vowel_signs_belong_to_their_word_and_points_do_not_count() -> None:
 
 
 def test_tags_and_written_line_ends_do_not_count() -> None:
-    assert normalised_words('a <b class="x">b</b><br/>c\\nd 1 < 2') == ["a", "b", "c", "d", "1", "2"]
+    assert normalised_words("a <b>b</b><br/>c\\nd 1 < 2<p>") == ["a", "b", "c", "d", "1", "2"]
+    # Only the name goes: a copy may stand within a tag.
+    assert normalised_words('<img alt="they never paid">') == ["alt", "they", "never", "paid"]
+    assert normalised_words("x <they never paid> y") == ["x", "they", "never", "paid", "y"]
 
 
 def test_html_entities_are_the_signs_that_they_stand_for() -> None:

@@ -92,7 +92,8 @@ def write_audit(audit: Audit, folder: Path) -> Audit:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path, kept = folder / FILE, folder / EARLIER
-    if _found_leak(path, audit) and not kept.exists():
+    # What is kept may be of texts that were released before these.
+    if _found_leak(path, audit) and not _found_leak(kept, audit):
         path.replace(kept)
     if audit.verdict.word != LEAK and _found_leak(kept, audit):
         reason = f"an earlier audit of these texts found a leak ({EARLIER}); this one: {audit.verdict.word}"

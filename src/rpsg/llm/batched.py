@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 # What servers take in one batch.
 _MOST_CALLS, _MOST_BYTES = 20_000, 80_000_000
 _ROUNDS = 3
-# Of the settings or the account, not of a text.
-_HARD = frozenset({"insufficient_quota", "invalid_api_key", "model_not_found", "billing_hard_limit_reached"})
 # Said of one text for good; anything else may be asked for once more.
 _FINAL = {"content_filter": "content filter", "context_length_exceeded": "context too long"}
 
@@ -56,7 +54,7 @@ class BatchedTextModel(KeptTextModel[OpenAITextModel]):
             n_left_out = len(self._left_out)
             for mark, batch in self._under_way(waiting, batches).items():
                 try:
-                    lines = batches.wait(batch, self._report)
+                    lines = batches.wait(batch, self._report_waiting)
                 except ModelRefused:
                     # Nothing will come of it: the next try makes another.
                     self.store.end_batch(mark, [], self.store.keys_in_batch(mark))
@@ -143,7 +141,7 @@ class BatchedTextModel(KeptTextModel[OpenAITextModel]):
         return bool(found)
 
     def _stop_if_hard(self, mark: str, held: set[str], reason: str, *, is_last: bool) -> None:
-        if reason in _FINAL or (reason in UNSUPPORTED and not is_last) or not (is_last or reason in _HARD):
+        if not is_last or reason in _FINAL:
             return
         self.store.end_batch(mark, [], held)
         raise ModelUnavailable(
@@ -154,6 +152,12 @@ class BatchedTextModel(KeptTextModel[OpenAITextModel]):
 
     def _size(self, request: TextRequest) -> tuple[int, int]:
         return estimate_tokens(request), request.max_tokens + self.model.reasoning_tokens
+
+    def _report_waiting(self, done: int, total: int) -> None:
+        self._report(done, total)
+        if done < total:
+            # The batch stays open, and the next resume waits for it.
+            self.meter.check_time()
 
     def _report(self, done: int, total: int) -> None:
         cost = self.meter.cost_so_far(self.name)

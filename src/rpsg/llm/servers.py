@@ -169,10 +169,10 @@ class Servers:
     def _judge(self, error: "APIStatusError", drop_unknown: Callable[[str | None], bool]) -> str:
         # The server's own words may quote the prompt: only its codes are used.
         status, code = error.status_code, error.code if isinstance(error.code, str) else ""
-        if status == 402 or code in OF_THE_ACCOUNT:
+        if code in OF_THE_ACCOUNT and status not in _HARD:
             raise ModelUnavailable(
-                f"{self.model}: the account is not served (HTTP {status} {code}): no credit left, or closed. "
-                "Every finished call is kept; resume the run when it is"
+                f"{self.model}: the account or the model is not served (HTTP {status} {code}). Every "
+                "finished call is kept; resume the run when it is"
             ) from None
         if status == 429:
             raise Throttled(self._pause(error)) from None
@@ -273,14 +273,23 @@ class Servers:
 
 _HARD = {
     401: "the server refuses the key; check the variable that api_key_env names",
+    402: "the account has no credit left; every finished call is kept, resume the run when it has",
     403: "the key may not use this model",
     404: "the server does not know this model or path; check the model's name and base_url",
     405: "the server does not take this request at this path; check base_url",
     407: "a proxy on the way wants a password",
     410: "the model or path is gone; check the model's name and base_url",
 }
+# Of the settings or the account, not of a text.
 OF_THE_ACCOUNT = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "account_deactivated",
+        "invalid_api_key",
+        "model_not_found",
+    }
 )
 _MOVED = "the server sends us to another address, which is not followed; set base_url to the final one"
 _SOFT = {

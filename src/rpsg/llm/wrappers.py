@@ -103,6 +103,9 @@ class _Chunks:
                 yield place, [[Completion(**reply) for reply in group] for group in stored], 0
         for number, replies in compute([chunks[place] for place, _ in missing]):
             place, key = missing[number]
+            if len(replies) != len(chunks[place]):
+                # Kept, they would stand beside the wrong texts for good.
+                raise ModelError(f"{name} did not return one text a request; nothing of it was kept")
             self._store.put_chunk(key, [[asdict(reply) for reply in group] for group in replies])
             yield place, replies, sum(reply.n_tokens or 0 for group in replies for reply in group)
 
@@ -144,16 +147,13 @@ class StoredTextModel:
             return
         for place, chunk in enumerate(chunks):
             replies = self._model.complete(chunk)
-            yield place, [[reply] for reply in _checked(self.name, replies, len(chunk))]
+            yield place, [[reply] for reply in _checked(self.name, replies)]
 
 
-def _checked(name: str, replies: Sequence[object], n: int) -> list[Completion]:
-    """Refuses what another package's model returned, if it is not one completion a request.
-
-    Kept, it would stand beside the wrong texts, or break every later run, for good.
-    """
+def _checked(name: str, replies: Sequence[object]) -> list[Completion]:
+    """Refuses what another package's model returned if it is no completion: kept, it would break a resume."""
     good = [reply for reply in replies if isinstance(reply, Completion) and isinstance(reply.text, str)]
-    if len(good) != len(replies) or len(replies) != n:
+    if len(good) != len(replies):
         raise ModelError(f"{name} did not return one text a request; nothing of it was kept")
     return [replace(reply, text=clean(reply.text)) for reply in good]
 
