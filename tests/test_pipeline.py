@@ -2,7 +2,9 @@ import json
 import re
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from rpsg.llm.fake import FakeTextModel
 from rpsg.pipeline import plan, run, statement_of, with_folder
 from rpsg.privacy.noise import FixedNoise
 from rpsg.result import RunResult
-from rpsg.types import PrivateCorpus, PrivateRecord, Progress
+from rpsg.stages.refine import Refinery
+from rpsg.types import PrivateCorpus, PrivateRecord, PrivateVariant, Progress
 
 MARKER = "Zyxwvutsrq"
 
@@ -194,6 +197,24 @@ def test_refill_takes_unused_seeds_and_never_draws_twice(tmp_path: Path, corpus:
     # One text a seed: a record never serves twice.
     seeds = [row["variant_id"].split("/")[0] for row in rows]
     assert len(seeds) == len(set(seeds)) == len(result.texts)
+
+
+def test_a_label_that_the_filters_drop_is_refilled(
+    tmp_path: Path, corpus: PrivateCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refine, rounds = Refinery.refine, []
+
+    def drop_first(self: Refinery, variants: list[PrivateVariant]) -> object:
+        rounds.append(len(variants))
+        return refine(self, [v for v in variants if len(rounds) > 1 or v.labels["mood"] == "negative"])
+
+    monkeypatch.setattr(Refinery, "refine", drop_first)
+    moods = [{"mood": "negative" if i % 10 else "positive"} for i in range(len(corpus))]
+    records = tuple(replace(r, labels=mood) for r, mood in zip(corpus.records, moods, strict=True))
+    result = run(config(tmp_path / "run", n=40), PrivateCorpus(records=records, label_columns=("mood",)))
+    released = Counter(text.labels["mood"] for text in result.texts)
+    assert result.complete and len(rounds) > 1
+    assert released["positive"] >= 2  # of a quota of 4
 
 
 def test_what_is_missing_is_said(tmp_path: Path, corpus: PrivateCorpus) -> None:

@@ -13,6 +13,7 @@ from rpsg.config import RunConfig
 from rpsg.end_to_end import run_end_to_end, sizes_of
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
+from rpsg.label_shares import LabelShares
 from rpsg.llm.language import detect_languages
 from rpsg.loading import check_keys, check_prompts, check_trust, with_device
 from rpsg.methods import find_method
@@ -33,7 +34,7 @@ from rpsg.session import Session, open_session
 from rpsg.stages.variants import Source
 from rpsg.steps import check_labels, hold_vote, prepare_refinery, release_texts, vary_again, vary_from
 from rpsg.steps import choose as choose_with_noise
-from rpsg.types import PrivateCorpus, PrivateRecord, Progress
+from rpsg.types import PrivateCorpus, PrivateRecord, PrivateVariant, Progress
 
 
 def run(
@@ -84,6 +85,7 @@ def run(
         by_id = {record.record_id: record for record in pool.records}
         queue = [by_id[name] for name in data.sample_seeds(pool, session.streams.get("seeds"))]
         seeds, unused = queue[: sizes.n_seeds], queue[sizes.n_seeds :]
+        shares = LabelShares.of(queue[: sizes.n_wanted])
 
         chosen = choose(session, seeds, label="first")
         first = vary_from(session, chosen, label="first", n_each=config.write.n_variants)
@@ -94,23 +96,23 @@ def run(
         accepted, rejected = refinery.refine(final)
         session.reject(rejected)
         # Refill: unused seeds first, then new variants of summaries already chosen. A record is drawn
-        # for at most once, and there is no second vote.
+        # for at most once, and there is no second vote. Labels that lost most texts come first.
         for round_number in range(1, config.refine.refill_rounds + 1):
-            missing = sizes.n_wanted - len(accepted)
-            if missing <= 0:
+            missing = shares.missing(accepted)
+            if not missing:
                 break
             label = f"refill {round_number}"
-            fresh, unused = unused[: 2 * missing], unused[2 * missing :]
-            served = {variant.record_id for variant in accepted}
-            sources = choose(session, fresh, label=label) if fresh else _unserved(chosen, served, missing)
+            fresh, unused = shares.take(unused, accepted, 2 * missing)
+            again, _ = shares.take(_unserved(chosen, accepted), accepted, 2 * missing)
+            sources = choose(session, fresh, label=label) if fresh else {s.record_id: s for s in again}
             chosen = {**chosen, **sources}
-            again = vary_from(session, sources, label=label, n_each=1)
-            more, rejected = refinery.refine(vary_again(session, again, sources, label=label))
+            written = vary_from(session, sources, label=label, n_each=1)
+            more, rejected = refinery.refine(vary_again(session, written, sources, label=label))
             accepted += more
             session.reject(rejected)
 
         session.counts["texts accepted"] = len(accepted)
-        texts = release_texts(session, accepted[: sizes.n_wanted])
+        texts = release_texts(session, shares.cut(accepted))
         result = publish(session, corpus, sizes, texts, notes=refinery.notes)
         return judge(session, result, real=pool.records, holdout=calibration.records)
 
@@ -224,6 +226,6 @@ def _statement(config: RunConfig, corpus: PrivateCorpus) -> str:
     return f"{text} {noise_in_words(epsilon=config.epsilon, n_candidates=config.abstract.n_candidates)}"
 
 
-def _unserved(sources: dict[str, Source], served: set[str], missing: int) -> dict[str, Source]:
-    left = [record_id for record_id in sources if record_id not in served]
-    return {record_id: sources[record_id] for record_id in left[: 2 * missing]}
+def _unserved(sources: dict[str, Source], accepted: Sequence[PrivateVariant]) -> list[Source]:
+    served = {variant.record_id for variant in accepted}
+    return [source for record_id, source in sources.items() if record_id not in served]
