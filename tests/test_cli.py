@@ -217,6 +217,22 @@ def test_plan_prints_the_ledger_in_advance_and_spends_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
 
 
+def test_a_dry_run_says_of_a_data_file_what_plan_says_of_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config("n: 8\nepsilon: 4\n")
+    assert call("plan", config, "--json") == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert call("run", POSTS, "-n", "8", "--epsilon", "4", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == planned
+    tokens = sum(task["n_tokens"] for task in planned["calls"])
+    assert planned["seconds_on_two_cores"] == pytest.approx(tokens / 260)
+    assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
+    assert call("run", POSTS, "-n", "8", "--dry-run", *FAKE) == 0
+    assert "two quiet cores" not in capsys.readouterr().out
+    assert f"rpsg run {POSTS} --dry-run" in refused(capsys, "plan", POSTS)
+
+
 def test_plan_warns_where_the_noise_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", write_config("n: 60\nepsilon: 0.05\n")) == 0
     shown = " ".join(capsys.readouterr().out.split())

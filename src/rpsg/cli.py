@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rpsg.commands import audit, bench, budget, canary, card, models, public, release, report, review, runs
+from rpsg.commands import (
+    audit,
+    bench,
+    budget,
+    canary,
+    card,
+    evaluate,
+    models,
+    public,
+    release,
+    report,
+    review,
+    runs,
+)
 from rpsg.commands.options import Json, MaxCost, MaxSeconds, MaxTokens, Offline, OutsideBudget, Quiet
 from rpsg.errors import ConfigError, RpsgError
 
@@ -87,16 +100,9 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print in advance each release, its noise, its cost, and the calls of models. Spends nothing."""
-    from rpsg import pipeline
     from rpsg.config import RunConfig
-    from rpsg.console_plan import print_ledger_plan
 
-    config = RunConfig.load(config_file)
-    corpus = pipeline.load_corpus(config)
-    lines = pipeline.plan_releases(config, corpus)
-    notes = pipeline.plan_notes(config, corpus)
-    calls = pipeline.plan_tasks(config, corpus)
-    print_ledger_plan(config, corpus, lines, calls, notes=notes, as_json=as_json)
+    _show_plan(RunConfig.load(config_file), as_json=as_json)
 
 
 @app.command()
@@ -145,6 +151,9 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")
     ] = None,
     outside_budget: OutsideBudget = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what `rpsg plan` would, and stop. Spends nothing.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -172,7 +181,9 @@ def run(
     options |= model_options(model, base_url=base_url, api_key_env=api_key_env, trust=trust)
     options |= _limits(max_cost, max_tokens, max_seconds)
     config = build_config(source, options, setting or [])
-    if shard is None:
+    if dry_run:
+        _show_plan(config, as_json=as_json)
+    elif shard is None:
         _execute(config, offline=offline, quiet=quiet, as_json=as_json)
     else:
         _execute_shard(config, shard, offline=offline, quiet=quiet)
@@ -231,57 +242,6 @@ def resume(
 
 
 @app.command()
-def evaluate(
-    real: Annotated[Path, typer.Option(help="The private texts: csv, jsonl, parquet or a folder.")],
-    holdout: Annotated[Path, typer.Option(help="Other real texts of the same source.")],
-    synthetic: Annotated[Path, typer.Option(help="The texts to judge, made by any tool.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for metrics.json; private.")],
-    baseline: Annotated[
-        Path | None, typer.Option(help="Texts made without the private ones; default: shuffled words.")
-    ] = None,
-    text_column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
-    synthetic_text_column: Annotated[
-        str | None, typer.Option(help="Its name in the synthetic and baseline files, where it differs.")
-    ] = None,
-    label_column: Annotated[list[str] | None, typer.Option(help="Label to predict; may repeat.")] = None,
-    embedder: Annotated[str, typer.Option(help="Sentence embedder, or none.")] = "all-minilm-l6-v2",
-    language_model: Annotated[
-        str, typer.Option(help="small, none, or a causal model such as prajjwal1/bert-small.")
-    ] = "small",
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Judge synthetic texts: are they realistic, diverse, useful?"""
-    from rpsg import registry
-    from rpsg.console import ProgressView, print_evaluation
-    from rpsg.evaluate.run import Inputs, evaluate_files
-    from rpsg.types import Progress
-
-    inputs = Inputs(
-        real=real,
-        holdout=holdout,
-        synthetic=synthetic,
-        baseline=baseline,
-        text_column=text_column,
-        synthetic_text_column=synthetic_text_column,
-        label_columns=tuple(label_column or ()),
-    )
-    with ProgressView(silent=quiet or as_json) as view:
-        result = evaluate_files(
-            inputs,
-            output,
-            embedder=None if embedder == "none" else registry.embedder(embedder),
-            language_model=language_model,
-            seed=seed,
-            on_progress=lambda name, done, total: view.show(
-                Progress(stage="metrics", done=done, total=total)
-            ),
-        )
-    print_evaluation(result, output, quiet=quiet, as_json=as_json)
-
-
-@app.command()
 def doctor() -> None:
     """Say what is missing on this machine, and the command that fixes it."""
     from rpsg.console import print_checks
@@ -291,6 +251,17 @@ def doctor() -> None:
     print_checks(checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _show_plan(config: "RunConfig", *, as_json: bool) -> None:
+    from rpsg import pipeline
+    from rpsg.console_plan import print_ledger_plan
+
+    corpus: PrivateCorpus = pipeline.load_corpus(config)
+    lines = pipeline.plan_releases(config, corpus)
+    notes = pipeline.plan_notes(config, corpus)
+    calls = pipeline.plan_tasks(config, corpus)
+    print_ledger_plan(config, corpus, lines, calls, notes=notes, as_json=as_json)
 
 
 def _limits(
@@ -370,6 +341,7 @@ for name, group in (
     ("canary", canary),
 ):
     app.add_typer(group.app, name=name)
+app.command()(evaluate.evaluate)
 app.command()(audit.audit)
 app.command()(runs.runs)
 app.command()(runs.status)

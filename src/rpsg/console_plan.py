@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rpsg.config import RunConfig
 from rpsg.methods import find_method
 from rpsg.pipeline import statement_of
 from rpsg.plan import Plan, PlannedLine
-from rpsg.plan_calls import PlannedCalls, shortest_seconds
+from rpsg.plan_calls import EMBEDDED_TOKENS_PER_SECOND, PlannedCalls, shortest_seconds, usual_seconds
 from rpsg.types import PrivateCorpus
 
 # Waiting processes a core from which on threads hinder one another more than they help.
@@ -89,6 +89,7 @@ def print_ledger_plan(
             "notes": list(notes),
             "calls": [asdict(task) for task in calls],
             "seconds_at_least": shortest_seconds(config, calls),
+            "seconds_on_two_cores": usual_seconds(calls),
         }
         print(json.dumps(page, indent=2))
         return
@@ -109,7 +110,13 @@ def print_ledger_plan(
 
 def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCalls]) -> None:
     table = Table(
-        "calls of", "model", "calls", "tokens read", "tokens written", "US dollars", box=SIMPLE_HEAD
+        "calls of",
+        Column("model", overflow="fold"),
+        "calls",
+        "tokens read",
+        "tokens written",
+        "US dollars",
+        box=SIMPLE_HEAD,
     )
     for task in calls:
         price = "price unknown" if task.cost is None else f"{task.cost:.2f}"
@@ -126,7 +133,13 @@ def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCal
     console.print(table)
     seconds = shortest_seconds(config, calls)
     least = "" if seconds is None else f" Your limits a minute make it take at least {seconds / 60:.0f} min."
-    print(
+    usual = usual_seconds(calls)
+    if usual is not None:
+        least += (
+            f" On two quiet cores that is about {max(1, round(usual / 60)):,} min, at the "
+            f"{EMBEDDED_TOKENS_PER_SECOND} tokens a second of the demo."
+        )
+    console.print(
         "Calls are those of the first round, tokens are estimates; texts that are rejected are written "
         f"again, up to a bound.{least}"
     )

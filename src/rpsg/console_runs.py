@@ -25,7 +25,10 @@ def print_runs(states: Sequence[RunState], base: Path, *, as_json: bool) -> None
         return
     # A run's name is what the other commands want: it is never cut.
     name = Column("run", no_wrap=True, min_width=max(len(str(state.folder)) for state in states))
-    table = Table(name, "state", "guarantee", "stage", "cost", "last sign", box=SIMPLE_HEAD)
+    others = (
+        Column(title, overflow="fold") for title in ("state", "guarantee", "stage", "cost", "last sign")
+    )
+    table = Table(name, *others, box=SIMPLE_HEAD)
     for state in states:
         cost = "" if state.cost is None else f"${state.cost:.2f}"
         table.add_row(str(state.folder), state.state, state.guarantee, _stage(state), cost, _ago(state))
