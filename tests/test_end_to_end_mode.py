@@ -13,12 +13,13 @@ from typing import TypeVar, cast
 import numpy as np
 import pytest
 
-from rpsg import data, judging, registry
+from rpsg import data, end_to_end, judging, registry
 from rpsg.config import RunConfig
 from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
 from rpsg.llm.surrogate import Surrogate, SurrogateSettings
 from rpsg.pipeline import plan_notes, plan_releases, run, statement_of
+from rpsg.plan_keys import KeysPlan
 from rpsg.privacy import budget
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card
@@ -32,11 +33,13 @@ from rpsg.rng import Streams
 from rpsg.rundir import RunDir, write_json
 from rpsg.runstate import read_state
 from rpsg.scores import TextSample
-from rpsg.stages.keys import PrivateKeys, WordChoice, extract_keys
+from rpsg.session import Session
+from rpsg.stages.keys import PrivateKeys, ReleasedKeys, WordChoice, extract_keys, sample_paid_seeds
 from rpsg.stages.vote import floor_diversity
 from rpsg.stored import StoredRecords
 from rpsg.text import WordRuns
 from rpsg.types import (
+    Candidate,
     Completion,
     FloatArray,
     Message,
@@ -51,6 +54,7 @@ from test_pipeline import config as base_config
 
 Drawn = TypeVar("Drawn")
 PUBLIC = "public.json"
+ONE_DRAFT = {"min_length": 20, "max_length": 40, "n_drafts": 1}
 WORDS = ["rent", "court", "notice", "shelter", "winter", "heater", "pantry", "wages"]
 
 
@@ -382,6 +386,73 @@ def test_label_values_that_few_people_have_are_never_named(tmp_path: Path) -> No
     result = run(config(tmp_path / "run"), texts)
     content = "".join(path.read_text() for path in (result.folder / "release").iterdir())
     assert "zanzibar" not in content
+
+
+def test_half_of_the_candidates_are_written_without_phrases_where_a_vote_chooses() -> None:
+    keys = ReleasedKeys(topics=[1.0], facets=[1.0] * 15, labels={}, phrases={"0\x1fheater": 9.0})
+
+    def n_guided(share: float) -> int:
+        seeds = sample_paid_seeds(
+            keys, 40, label_columns=(), phrases_per_text=2, guided=share, streams=Streams(1), round_name="a"
+        )
+        return sum(seed.phrases == ("heater",) for seed in seeds)
+
+    assert [n_guided(share) for share in (0.0, 0.5, 0.75, 1.0)] == [0, 20, 30, 40]
+
+
+@pytest.mark.parametrize(("vote", "n_guided"), [({}, 15), ({"enabled": False}, 30)])
+def test_without_a_vote_every_text_is_guided(
+    tmp_path: Path, vote: dict[str, object], n_guided: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    reply = FakeTextModel.complete
+
+    def note(self: FakeTextModel, requests: Sequence[TextRequest]) -> list[Completion]:
+        asked.extend(
+            next(m.content for m in request.messages[::-1] if m.role == "user") for request in requests
+        )
+        return reply(self, requests)
+
+    monkeypatch.setattr(FakeTextModel, "complete", note)
+    plain = PrivateCorpus(records=tuple(replace(item, labels={}) for item in corpus(160).records))
+    run(config(tmp_path / "run", vote=vote, write=ONE_DRAFT), plain)
+    assert sum("Words: " in prompt for prompt in asked) == n_guided
+
+
+def test_a_vote_goes_to_usable_texts_and_others_stand_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = FakeTextModel.complete
+
+    def every_third_is_empty(self: FakeTextModel, requests: Sequence[TextRequest]) -> list[Completion]:
+        replies = reply(self, requests)
+        return [replace(item, text="") if i % 3 == 0 else item for i, item in enumerate(replies)]
+
+    monkeypatch.setattr(FakeTextModel, "complete", every_third_is_empty)
+    seen: list[PrivateRows] = []
+    written: list[Candidate] = []
+    floor, hold = floor_diversity, end_to_end.vote_in_rounds
+
+    def keep(rows: PrivateRows) -> PrivateRows:
+        seen.append(rows)
+        return floor(rows)
+
+    def hold_and_look(
+        session: Session, private: PrivateCorpus, candidates: Sequence[Candidate], planned: KeysPlan
+    ) -> list[Candidate]:
+        written.extend(candidates)
+        ranked = hold(session, private, candidates, planned)
+        n_usable = sum(bool(item.text) for item in ranked)
+        assert n_usable == 20 and all(item.text for item in ranked[:20])
+        return ranked
+
+    monkeypatch.setattr(end_to_end, "floor_diversity", keep)
+    monkeypatch.setattr(end_to_end, "vote_in_rounds", hold_and_look)
+    result = run(config(tmp_path / "run", epsilon=1, write=ONE_DRAFT), corpus(160))
+    (votes,) = seen
+    # All of 160 people's votes count, none of them for a text that cannot be released.
+    assert len(votes.items) == 160 and all(written[i].text for i in votes.items.tolist())
+    assert result.complete and result.counts["candidates written"] == 30
 
 
 def test_epsilon_0_writes_from_public_prompts_alone(tmp_path: Path) -> None:

@@ -2,7 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpsg.text import WordRuns, flaw_of, reveal, split_into_parts, strip_wrapping, trim_to_sentences
+from rpsg.data import read_corpus, sample_path
+from rpsg.text import (
+    WordRuns,
+    flaw_of,
+    is_repetitive,
+    reveal,
+    split_into_parts,
+    strip_wrapping,
+    trim_loops,
+    trim_to_sentences,
+    words_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +38,21 @@ def test_parts_lose_no_word_and_keep_the_limit(text: str, limit: int) -> None:
     assert " ".join(parts).split() == text.split()
     if len(text.split()) > limit:
         assert all(0 < len(part.split()) <= limit for part in parts)
+
+
+def test_a_text_is_cut_before_it_goes_in_circles() -> None:
+    begun = "We gave the drug to forty rats. Half of them recovered within a week. "
+    assert trim_loops(begun + "The drug was safe. " * 6) == (begun + "The drug was safe. " * 2).strip()
+    assert trim_loops(begun) == begun
+    # From the first sentence on: nothing to keep, and what is wrong with it is said.
+    whole = "the drug was safe and " * 9 + "cheap."
+    assert trim_loops(whole) == whole and flaw_of(whole, min_words=8) == "repetition"
+
+
+def test_real_texts_are_not_taken_for_loops() -> None:
+    for name, most in (("pubmed_train.jsonl", 0.07), ("posts_train.jsonl", 0.0)):
+        texts = [record.text for record in read_corpus(sample_path(name)).records]
+        assert sum(is_repetitive(words_of(text)) for text in texts) <= most * len(texts)
 
 
 def test_parts_end_at_sentences() -> None:

@@ -124,6 +124,9 @@ class KeysConfig(Section):
         20, description="most phrases of one unit that count"
     )
     phrases_per_text: Count = Field(4, description="phrases that a text is written around")
+    guided: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="of the candidates, written around phrases; the vote chooses among all"
+    )
     n_public_texts: Count = Field(60, description="written from public prompts; topics are built from them")
 
 
@@ -133,7 +136,7 @@ class VoteConfig(Section):
     enabled: bool = True
     rounds: Count = Field(1, description="of votes and variation, fixed in advance (`end-to-end`)")
     candidates: Annotated[float, Field(ge=1, le=10)] = Field(
-        2.0, description="candidates for each text wanted (`end-to-end`)"
+        3.0, description="candidates for each text wanted (`end-to-end`)"
     )
     survive: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="share kept, by rank, per class")
 

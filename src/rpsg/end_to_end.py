@@ -46,7 +46,7 @@ from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
 from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes, floor_diversity
 from rpsg.stored import units_of
-from rpsg.text import MIN_WORDS, flaw_of
+from rpsg.text import is_usable
 from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
 PAID_NOTE = "written from the releases above and public inputs"
@@ -62,8 +62,7 @@ def run_end_to_end(
 ) -> RunResult:
     """Turns private texts into a replica that is differentially private as a whole; see `pipeline.run`."""
     planned = plan_keys(config, has_labels=bool(corpus.label_columns))
-    # A run belongs to its public file as it belongs to its data: counts drawn for the words of one file say
-    # nothing of another's.
+    # A run belongs to its public file too: counts drawn for the words of one say nothing of another's.
     digest = planned.material.sha256 if planned.material is not None else ""
     folder = RunDir.create(
         Path(str(config.output.folder)),
@@ -195,20 +194,21 @@ def vote_in_rounds(
     for number, mechanism in enumerate(planned.votes, start=1):
         if number > 1:
             ranked = _vary(session, ranked, planned.n_candidates, round_name=f"round {number}")
-        private_votes = floor_diversity(
-            cast_votes(
-                session.embed_records(corpus.records),
-                [{}] * len(corpus),
-                units_of(corpus.records),
-                vectors=session.models.embedder.embed([candidate.text for candidate in ranked]),
-                classes=[""] * len(ranked),
-                device=session.config.generation.device,
-            )
+        usable = [i for i, item in enumerate(ranked) if is_usable(item.text)]
+        private_votes = cast_votes(
+            session.embed_records(corpus.records),
+            [{}] * len(corpus),
+            units_of(corpus.records),
+            vectors=session.models.embedder.embed([ranked[i].text for i in usable]),
+            classes=[""] * len(usable),
+            device=session.config.generation.device,
         )
-        counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_votes))
+        private_rows = floor_diversity(private_votes.among(usable))
+        counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_rows))
         session.tell(f"vote {number}", 1, 1)
-        order = sorted(range(len(ranked)), key=lambda i: -counts[i])
-        ranked = [ranked[i] for i in order]
+        # What cannot be released stands last, whatever noise it was given.
+        left = sorted(set(range(len(ranked))) - set(usable))
+        ranked = [ranked[i] for i in (*sorted(usable, key=lambda i: -counts[i]), *left)]
     return ranked
 
 
@@ -261,18 +261,19 @@ class Writer:
             n,
             label_columns=self.label_columns,
             phrases_per_text=self.session.config.keys.phrases_per_text,
+            # Without a vote nothing chooses among the texts.
+            guided=self.session.config.keys.guided if self.planned.votes else 1.0,
             streams=self.session.streams,
             round_name=round_name,
         )
 
 
 def _source(seed: Seed, content: Content) -> Source:
-    about = ", ".join(_topic_words(seed))
     return Source(
         source_id=seed.seed_id,
         record_id=seed.seed_id,
-        text=about,
-        summary=about,
+        text=", ".join(_topic_words(seed)),
+        summary=", ".join(_topic_words(seed)),
         labels=_named(seed.labels),
         tone=seed.tone,
         n_words=seed.n_words,
@@ -342,7 +343,7 @@ def refine_ranked(
     for number in range(session.config.refine.refill_rounds + 1):
         if number:
             waiting = write(2 * (wanted - len(accepted)), f"refill {number}")
-        usable = [item for item in waiting if flaw_of(item.text, min_words=MIN_WORDS) is None]
+        usable = [item for item in waiting if is_usable(item.text)]
         if usual is not None:
             usable, rejected = usual.keep(usable)
             session.reject(rejected)
@@ -366,16 +367,15 @@ def release_paid(
 def _usual_texts(
     session: Session, candidates: Sequence[Candidate]
 ) -> tuple[UsualTexts | None, tuple[str, ...]]:
-    config = session.config.refine.nll
-    usable = [item for item in candidates if flaw_of(item.text, min_words=MIN_WORDS) is None]
-    if not config.enabled:
+    if not session.config.refine.nll.enabled:
         return None, ()
+    usable = [item for item in candidates if is_usable(item.text)]
     if len(usable) < CALIBRATION_MIN:
         note = f"likelihood filter is off: it needs {CALIBRATION_MIN} candidates, and there are {len(usable)}"
         return None, (note,)
     session.tell("prepare filters", 0, 1)
     train = partial(Surrogate.train, seed=session.streams.key("surrogate") % 2**31, settings=_HALF)
-    usual = UsualTexts.measure(usable, train=train, quantile=config.quantile)
+    usual = UsualTexts.measure(usable, train=train, quantile=session.config.refine.nll.quantile)
     session.tell("prepare filters", 1, 1)
     return usual, ()
 

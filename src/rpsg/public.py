@@ -28,7 +28,7 @@ from rpsg.public_file import LONGEST_WORD, PublicFile, PublicMaterial
 from rpsg.rng import Streams
 from rpsg.session import Session
 from rpsg.stages.variants import Source, write_texts
-from rpsg.text import MIN_WORDS, content_words, flaw_of
+from rpsg.text import content_words, is_usable
 from rpsg.types import Embedder, FloatArray
 
 Counts = npt.NDArray[np.float64]
@@ -245,7 +245,7 @@ def write_public_texts(session: Session | PublicSession, n: int, *, round_name: 
         for i in range(n)
     ]
     texts = write_public(session, sources, prompt="public", round_name=round_name)
-    return [text for text in texts if flaw_of(text, min_words=MIN_WORDS) is None] or texts
+    return [text for text in texts if is_usable(text)] or texts
 
 
 def _cluster(vectors: FloatArray, k: int, *, seed: int) -> FloatArray:

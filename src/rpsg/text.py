@@ -45,6 +45,7 @@ _FROM_OUTSIDE = re.compile(
     re.IGNORECASE,
 )
 _MAX_REPEATS = 2
+_WORDS_PER_REPEAT = 100
 # Shorter words say little of a topic.
 _MIN_LETTERS = 4
 # A longer run of letters, such as one letter fifty thousand times, is to a model as long as many words.
@@ -107,6 +108,18 @@ def trim_to_sentences(text: str) -> str:
         if not _ABBREVIATION.search(text[max(0, match.start() - 12) : match.start() + 1]):
             return text[: match.end()]
     return ""
+
+
+def trim_loops(text: str) -> str:
+    """Cuts a text that repeats itself to the longest beginning of whole sentences that does not.
+
+    A small model that has run out of things to say goes round in circles; what it wrote before may do. A text
+    that repeats itself from its first sentence on is returned as it is.
+    """
+    if not is_repetitive(words_of(text)):
+        return text
+    parts = (trim_to_sentences(text[: match.end()]) for match in reversed(list(_SENTENCE_END.finditer(text))))
+    return next((part for part in parts if part and not is_repetitive(words_of(part))), text)
 
 
 def strip_wrapping(text: str) -> str:
@@ -199,10 +212,18 @@ def flaw_of(text: str, *, min_words: int, is_summary: bool = False) -> str | Non
     return "repetition" if is_repetitive(words) else None
 
 
+def is_usable(text: str) -> bool:
+    """Tells whether a text may be released as far as its words tell."""
+    return flaw_of(text, min_words=MIN_WORDS) is None
+
+
 def is_repetitive(words: list[str]) -> bool:
-    """Tells whether a run of four words occurs more than twice, or few words are different."""
+    """Tells whether a run of four words occurs too often for the text's length, or few words are different.
+
+    Twice is fine, and once more for each full hundred words: the terms of a long abstract come again.
+    """
     runs = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
-    if runs and max(runs.values()) > _MAX_REPEATS:
+    if runs and max(runs.values()) > _MAX_REPEATS + len(words) // _WORDS_PER_REPEAT:
         return True
     return len(words) >= 40 and len(set(words)) / len(words) < 0.4
 

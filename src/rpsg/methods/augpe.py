@@ -19,13 +19,12 @@ from rpsg.methods.augpe_api import check_prompts, write_random, write_variations
 from rpsg.methods.augpe_plan import AugpePlan, plan_lines, solve, survivors_of
 from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import PlannedCalls, plan_task, prompt_tokens, reply_tokens
-from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import NoiseSource
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.session import Session, open_session
 from rpsg.stages.vote import cast_votes, class_name, floor_diversity
-from rpsg.text import MIN_WORDS, flaw_of
+from rpsg.text import is_usable
 from rpsg.types import Candidate, FloatArray, PrivateCorpus, Progress
 
 _CHOSEN = "written from public prompts and chosen by votes"
@@ -70,7 +69,7 @@ def _vote(
     Which candidates are usable is judged from their words alone, so the vote stays a function of earlier
     releases, and its noise is drawn for every candidate.
     """
-    usable = [i for i, item in enumerate(population) if flaw_of(item.text, min_words=MIN_WORDS) is None]
+    usable = [i for i, item in enumerate(population) if is_usable(item.text)]
     private_votes = cast_votes(
         session.embed_records(corpus.records),
         common.labels_of(session.config, corpus),
@@ -79,13 +78,7 @@ def _vote(
         classes=[class_name(population[i].labels) for i in usable],
         device=session.config.generation.device,
     )
-    private_rows = floor_diversity(
-        PrivateRows(
-            units=private_votes.units,
-            items=np.asarray(usable, dtype=np.int64)[private_votes.items],
-            weights=private_votes.weights,
-        )
-    )
+    private_rows = floor_diversity(private_votes.among(usable))
     mechanism = planned.votes[number - 1] if planned.votes else None
     return common.release_sums(session, f"vote {number}", mechanism, private_rows, len(population))
 

@@ -27,7 +27,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.session import Session, open_session
 from rpsg.stages.variants import tidy
-from rpsg.text import MIN_WORDS, flaw_of, words_of
+from rpsg.text import is_usable, words_of
 from rpsg.types import (
     FloatArray,
     PrivateCorpus,
@@ -124,7 +124,7 @@ def _rewrite_all(
         useful = [is_useful(item.record, vector) for item, vector in zip(active, vectors, strict=True)]
         for item, giveaways, fits in zip(active, found, useful, strict=True):
             # The text itself is no rewrite, however harmless it looks, nor is what a model repeats of it.
-            if number and not _repeats(item) and flaw_of(item.text, min_words=MIN_WORDS) is None:
+            if number and not _repeats(item) and is_usable(item.text):
                 item.tries.append((len(giveaways), fits, item.text))
                 item.is_done = not giveaways and fits
         if number < session.config.rupta.rounds:

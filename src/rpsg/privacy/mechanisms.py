@@ -71,6 +71,11 @@ class PrivateRows:
     def __repr__(self) -> str:
         return "PrivateRows(<private>)"
 
+    def among(self, places: Sequence[int]) -> "PrivateRows":
+        """Returns the same contributions to items that stand at other places."""
+        items = np.asarray(places, dtype=np.int64)[self.items]
+        return PrivateRows(units=self.units, items=items, weights=self.weights)
+
 
 def clip_to_grid(rows: PrivateRows, n_items: int) -> tuple[IntArray, IntArray]:
     """Clips each unit's contributions to L2 norm 1, at least 0, in grid steps rounded toward zero.

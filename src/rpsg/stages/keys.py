@@ -237,10 +237,21 @@ def sample_paid_seeds(
     *,
     label_columns: Sequence[str],
     phrases_per_text: int,
+    guided: float,
     streams: Streams,
     round_name: str,
 ) -> list[Seed]:
-    """Samples what to write about from noisy histograms: post-processing, as often as one likes."""
+    """Samples what to write about from noisy histograms: post-processing, as often as one likes.
+
+    Args:
+        keys: the histograms.
+        n: seeds wanted.
+        label_columns: columns of labels.
+        phrases_per_text: phrases of a seed.
+        guided: share of the seeds that have phrases, evenly among them.
+        streams: experiment randomness.
+        round_name: makes ids and random streams unique.
+    """
     topics = _normalise(keys.topics)
     facets = _normalise(keys.facets)
     phrases, labels = _by_topic(keys.phrases, len(topics)), _by_topic(keys.labels, len(topics))
@@ -252,10 +263,11 @@ def sample_paid_seeds(
         rng = streams.get("seed", round_name, i)
         topic = int(rng.choice(len(topics), p=topics))
         facet = int(rng.choice(N_FACETS, p=facets))
+        has_phrases = int((i + 1) * guided) > int(i * guided)
         seeds.append(
             Seed(
                 seed_id=f"seed-{round_name}-{i}",
-                phrases=_draw(phrases[topic] or everywhere, phrases_per_text, rng),
+                phrases=_draw(phrases[topic] or everywhere, phrases_per_text * has_phrases, rng),
                 labels=_labels(_draw(labels[topic], 1, rng), label_columns),
                 tone=TONES[facet // len(LENGTHS)],
                 n_words=_middle(facet % len(LENGTHS)),

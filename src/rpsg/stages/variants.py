@@ -8,7 +8,7 @@ import numpy as np
 from rpsg.config import WriteConfig
 from rpsg.llm.prompting import PromptName, load_lines, load_prompt
 from rpsg.rng import Streams
-from rpsg.text import MIN_WORDS, flaw_of, strip_wrapping, trim_to_sentences
+from rpsg.text import is_usable, strip_wrapping, trim_loops, trim_to_sentences
 from rpsg.types import Content, Embedder, Labels, PrivateVariant, TextModel, TextRequest
 
 # Tokens to a word of English, with room for the sentence that will be trimmed away.
@@ -154,7 +154,7 @@ def _nearest_drafts(
 ) -> list[str]:
     if all(len(group) == 1 for group in drafts):
         return [group[0] for group in drafts]
-    usable = [[text for text in group if flaw_of(text, min_words=MIN_WORDS) is None] for group in drafts]
+    usable = [[text for text in group if is_usable(text)] for group in drafts]
     vectors = iter(embedder.embed([text for group in usable for text in group]))
     kept = []
     for summary, group, first in zip(embedder.embed(summaries), usable, drafts, strict=True):
@@ -164,8 +164,8 @@ def _nearest_drafts(
 
 
 def tidy(text: str) -> str:
-    """Cuts a reply to whole sentences and takes off what wraps it (quotation marks, a heading)."""
-    return trim_to_sentences(strip_wrapping(text))
+    """Cuts a reply to whole sentences, before it goes in circles, and takes off what wraps it."""
+    return trim_loops(trim_to_sentences(strip_wrapping(text)))
 
 
 def _target_words(n_words: int, config: WriteConfig, rng: np.random.Generator) -> int:
