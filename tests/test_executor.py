@@ -30,14 +30,14 @@ from tiny_models import tiny_bart, tiny_bert, tiny_classifier, tiny_llama
 TEXTS = ["the doctor said my dog felt terrible .", "a cat .", "his family lost the house and the money ."]
 STAGES = {
     "selection": {"abstract", "write, first", "rewrite, first"},
-    "end-to-end": {"public, public topics", "keys, first"},
+    "end-to-end": {"public, public topics", "keys, first", "public, first"},
 }
 
 
 def config(folder: Path, guarantee: str, **executor: object) -> RunConfig:
     values: dict[str, object] = {
         "guarantee": guarantee,
-        "epsilon": 8,
+        "epsilon": 16,
         "n": 24,
         "n_units_bound": 500,
         "models": {"abstract": "fake", "write": "fake", "embed": "hash", "sentiment": "vader"},

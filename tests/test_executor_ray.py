@@ -15,14 +15,16 @@ import psutil
 import pytest
 
 from ray_nodes import Nodes, Saboteur, kill_a_worker, within, workers
-from rpsg import executor_ray
+from rpsg import exchange, executor_ray
 from rpsg.data import read_corpus, sample_path
 from rpsg.endpoints import ExecutorConfig
 from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
 from rpsg.executor import Spec, SpreadTextModel
-from rpsg.executor_ray import RayExecutor, RayWorker
+from rpsg.executor_ray import RayExecutor
 from rpsg.privacy.ledger import Ledger
+from rpsg.ray_worker import RayWorker
 from rpsg.text import words_of
+from s3_server import serve_bucket
 from test_executor import STAGES, TEXTS, config, release_of, request
 from tiny_models import tiny_llama
 
@@ -65,6 +67,35 @@ def test_a_worker_killed_in_every_stage_changes_nothing(
     with Ledger.open(tmp_path / "run/private/ledger.sqlite") as ledger:
         labels = [line.label for line in ledger.lines()]
     assert len(labels) == len(set(labels))
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_chunks_may_lie_in_a_bucket_and_the_run_folder_on_one_machine(
+    tmp_path: Path, nodes: Nodes, serial: dict[str, bytes], guarantee: str
+) -> None:
+    nodes.have(2)
+    saboteur = Saboteur(kill_a_worker)
+    with serve_bucket() as bucket:
+        settings = config(tmp_path / "run", guarantee, kind="ray", workers=2, storage=bucket.url)
+        found = release_of(settings, saboteur)
+        # What is left is Arrow's empty mark of a folder.
+        assert len(bucket.written) > 10 and not any(bucket.objects.values())
+    assert found == serial[guarantee] and saboteur.stages >= STAGES[guarantee]
+    assert not (tmp_path / "run/private/work").exists()
+
+
+def test_a_bucket_that_refuses_ends_the_run_with_one_message(tmp_path: Path, nodes: Nodes) -> None:
+    nodes.have(1)
+    with serve_bucket() as bucket:
+        settings = ExecutorConfig(kind="ray", workers=1, storage=bucket.url)
+        executor = RayExecutor(settings, tmp_path, threads=1)
+        bucket.refuses = True
+        try:
+            with pytest.raises(RunDirError, match=r"cannot write to s3://bucket/texts/rpsg-"):
+                list(executor.compute(Spec(kind="embedder", name="hash"), ['["a text"]']))
+        finally:
+            bucket.refuses = False
+            executor.close()
 
 
 def test_a_node_that_is_lost_changes_nothing(tmp_path: Path, nodes: Nodes, serial: dict[str, bytes]) -> None:
@@ -237,10 +268,10 @@ def test_what_an_error_says_is_not_told_to_ray(
     monkeypatch.setattr(Spec, "load", lambda _: Failing(error))
     (tmp_path / "1-0.json").write_text('["a private text"]')
     worker = RayWorker(str(tmp_path))
-    assert worker.compute(Spec(kind="embedder", name="failing"), "1-0.json") == told
+    assert worker.compute(Spec(kind="embedder", name="failing"), "1-0") == told
     why = tmp_path / "1-0.why"
     assert (why.read_text() if why.exists() else "") == written
-    assert worker.compute(Spec(kind="embedder", name="failing"), "1-1.json") == "no chunk"
+    assert worker.compute(Spec(kind="embedder", name="failing"), "1-1") == "no chunk"
 
 
 def test_a_full_disk_is_told(tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +280,7 @@ def test_a_full_disk_is_told(tmp_path: Path, nodes: Nodes, monkeypatch: pytest.M
 
     nodes.have(1)
     executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
-    monkeypatch.setattr(executor_ray, "write_text", full)
+    monkeypatch.setattr(exchange, "write_text", full)
     try:
         with pytest.raises(RunDirError, match=r"No space left on device.*free some space"):
             list(executor.compute(Spec(kind="embedder", name="hash"), ['["a text"]']))
@@ -262,7 +293,7 @@ def test_another_version_on_a_node_is_refused(
 ) -> None:
     nodes.have(1)
     executor = RayExecutor(ExecutorConfig(kind="ray", workers=1), tmp_path, threads=1)
-    monkeypatch.setattr(executor_ray, "_version", lambda: "0.0.1")
+    monkeypatch.setattr(executor_ray, "installed_version", lambda: "0.0.1")
     try:
         with pytest.raises(ConfigError, match=r"has rpsg .*, and this is 0.0.1: install one version"):
             executor.describe(Spec(kind="embedder", name="hash"))

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -123,11 +123,24 @@ class ExecutorConfig(Section):
     kind: Literal["serial", "threads", "ray"] = "serial"
     workers: Count | None = Field(None, description="models side by side; default: as the cores allow")
     address: str = Field("", description="of a Ray cluster; empty: one of our own on this machine")
+    storage: str = Field(
+        "",
+        description="where chunks lie while Ray computes them: s3://..., gs://...; empty: the run folder",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _from_kind(cls, value: object) -> object:
         return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_storage(self) -> Self:
+        if self.storage and ("://" not in self.storage or "@" in self.storage or self.kind != "ray"):
+            raise ValueError(
+                "executor.storage is the URL of a folder, for executor.kind: ray, and without credentials, "
+                "such as s3://bucket/folder"
+            )
+        return self
 
 
 class CallingConfig(Section):

@@ -2,7 +2,8 @@
 
 Ray's messages, which it serialises itself, carry file names, a model's name and settings, and types of
 errors; never a text. A worker reads its chunk from the run folder, which every node must see at the same
-path, and writes the result there. A lost worker's chunks are computed by others, to the same bytes.
+path, or from `executor.storage`, and writes the result there. A lost worker's chunks are computed by
+others, to the same bytes.
 """
 
 import importlib.metadata
@@ -16,16 +17,16 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from rpsg.endpoints import ExecutorConfig
-from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RpsgError, RunDirError
-from rpsg.executor import AHEAD, Description, Spec, Worker
-from rpsg.rundir import write_text
+from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
+from rpsg.exchange import below, open_exchange, place_of
+from rpsg.executor import AHEAD, Description, Spec
+from rpsg.ray_worker import RayWorker, installed_version
 from rpsg.types import Device
 
 # How often a driver that waits looks whether the cluster can still compute.
@@ -40,56 +41,6 @@ _LONGEST_FOLDER = 24  # bytes: of a socket's 107 Ray takes up to 65, and the nam
 _STORE_BYTES = 80 * 2**20
 # Ray tells its makers how it is used, and shows what workers print, unless it is told not to.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-
-
-class RayWorker:
-    """The actor: loads each model once, computes one chunk at a time."""
-
-    def __init__(self, work: str) -> None:
-        """Takes the folder of chunks and results."""
-        self._work, self._worker = Path(work), Worker()
-
-    def join(self) -> str:
-        """Says that it is there, and of which version."""
-        return _version()
-
-    def describe(self, spec: Spec) -> Description | str:
-        """Loads a model; returns what it is, or why it cannot be loaded."""
-        try:
-            return Description.of(self._worker.model(spec))
-        except RpsgError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001 (a message of another library may quote a text)
-            return f"a bug: {type(error).__name__}"
-
-    def compute(self, spec: Spec, name: str) -> str:
-        """Computes a chunk; returns the type of the error that kept it from that, or nothing.
-
-        What an error of ours says is written beside the chunk: it is for the driver, not for Ray.
-        """
-        chunk = self._work / name
-        try:
-            text = chunk.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return "no chunk"
-        except OSError as error:
-            return _why(error)
-        try:
-            write_text(chunk.with_suffix(".done"), self._worker.compute(spec, text), private=True)
-        except RpsgError as error:
-            with suppress(OSError):
-                write_text(chunk.with_suffix(".why"), str(error), private=True)
-            return type(error).__name__
-        except Exception as error:  # noqa: BLE001 (likewise)
-            return _why(error)
-        return ""
-
-
-def _why(error: Exception) -> str:
-    # The system's own words for an error number quote nothing.
-    if isinstance(error, OSError) and error.errno:
-        return f"{type(error).__name__}: {os.strerror(error.errno)}"
-    return f"a bug: {type(error).__name__}"
 
 
 @dataclass(slots=True)
@@ -161,12 +112,7 @@ class RayExecutor:
                 'executor.kind: ray needs Ray: pip install "rpsg[ray]", or use executor.kind: threads'
             ) from None
         self._ray: Any = ray
-        # A run that was killed left chunks behind. A name of its own: workers of that run may still write.
-        shutil.rmtree(private / "work", ignore_errors=True)
-        self._work = private / "work" / secrets.token_hex(8)
-        self._work.mkdir(mode=0o700, parents=True)
-        (private / "work").chmod(0o700)
-        self._undo.append(partial(shutil.rmtree, private / "work", ignore_errors=True))
+        place = self._open_files(config.storage, private)
         if not _is_in_use():
             self._undo.append(ray.shutdown)
             self._connect(config, private / "ray", threads)
@@ -174,12 +120,25 @@ class RayExecutor:
             raise ModelError(f"the Ray cluster has no room for a worker: each needs {self._describe_needs()}")
         kind = ray.remote(RayWorker).options(**self._needs, max_restarts=-1, scheduling_strategy="SPREAD")
         for _ in range(config.workers or self._places()):
-            seat = _Seat(kind.remote(str(self._work.resolve())), None)
+            seat = _Seat(kind.remote(place), None)
             seat.expect()
             self._seats.append(seat)
             self._undo.append(partial(ray.kill, seat.actor))
         self._seen = time.monotonic()
         self._n_calls = 0
+
+    def _open_files(self, storage: str, private: Path) -> str:
+        """Makes the place of chunks and results; returns what workers open."""
+        # A run that was killed left chunks behind. A name of its own: workers of that run may still write.
+        base = place_of(storage, private)
+        left, place = open_exchange(base), below(base, secrets.token_hex(8))
+        left.clear()
+        if not storage:
+            Path(place).mkdir(mode=0o700, parents=True)
+            Path(base).chmod(0o700)
+        self._undo.append(left.clear)
+        self._files = open_exchange(place)
+        return place
 
     def describe(self, spec: Spec) -> Description:
         """Loads a model on a worker and says what it is.
@@ -203,31 +162,38 @@ class RayExecutor:
         self._n_calls += 1
         calls = (partial(self._ask, spec, place, chunk) for place, chunk in enumerate(chunks))
         for place, why in self._spread(calls):
-            chunk = self._file(place)
+            name = self._name(place)
             if why:
-                raise ModelError(f"on a Ray worker: {_read_why(why, chunk.with_suffix('.why'))}")
-            result = chunk.with_suffix(".done").read_text(encoding="utf-8")
-            chunk.with_suffix(".done").unlink()
-            chunk.unlink()
+                raise ModelError(f"on a Ray worker: {self._read_why(why, name)}")
+            result = self._files.read(f"{name}.done")
+            if result is None:
+                raise RunDirError("a result that a Ray worker wrote is gone; resume the run: rpsg resume")
+            self._files.remove(f"{name}.done")
+            self._files.remove(f"{name}.json")
             yield place, result
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here; removes what they had not finished."""
-        while self._undo:
-            self._undo.pop()()
+        if self._undo:
+            try:
+                self._undo.pop()()
+            finally:
+                self.close()
 
     def _ask(self, spec: Spec, place: int, chunk: str, actor: Any) -> Any:  # noqa: ANN401 (Ray's)
-        try:
-            write_text(self._file(place), chunk, private=True)
-        except OSError as error:
-            raise RunDirError(
-                f"cannot write to {self._work.parent} ({error.strerror}); free some space, then resume "
-                "the run"
-            ) from None
-        return actor.compute.remote(spec, self._file(place).name)
+        self._files.write(f"{self._name(place)}.json", chunk)
+        return actor.compute.remote(spec, self._name(place))
 
-    def _file(self, place: int) -> Path:
-        return self._work / f"{self._n_calls}-{place}.json"
+    def _name(self, place: int) -> str:
+        return f"{self._n_calls}-{place}"
+
+    def _read_why(self, why: str, name: str) -> str:
+        if why == "no chunk":
+            return (
+                "it does not see the chunks; put the run folder (-o) where all nodes see it at the same "
+                "path, or name executor.storage"
+            )
+        return self._files.read(f"{name}.why") or why
 
     def _spread(self, calls: Iterable[Callable[[Any], Any]]) -> Iterator[tuple[int, Any]]:
         """Makes each call on the least busy worker; yields place and answer as they come."""
@@ -303,9 +269,10 @@ class RayExecutor:
                     "node? The run keeps what is done: rpsg resume"
                 ) from None
             return
-        if version != _version():
+        own = installed_version()
+        if version != own:
             raise ConfigError(
-                f"a node of Ray has rpsg {version}, and this is {_version()}: install one version on all"
+                f"a node of Ray has rpsg {version}, and this is {own}: install one version on all"
             )
         seat.joining = None
 
@@ -381,16 +348,6 @@ def _token() -> str:
 def _is_in_use() -> bool:
     ray: Any = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
-
-
-def _version() -> str:
-    return importlib.metadata.version("rpsg")
-
-
-def _read_why(why: str, file: Path) -> str:
-    if why == "no chunk":
-        return "it does not see the run folder; put it (-o) on storage that all nodes see at the same path"
-    return file.read_text(encoding="utf-8") if file.exists() else why
 
 
 def _fit(resources: Mapping[str, float], needs: Mapping[str, float]) -> int:
