@@ -15,7 +15,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -127,23 +126,28 @@ def next_word_accuracy(texts: list[str], real: list[str], holdout: list[str], *,
 
 
 def print_table(found: dict[str, dict[str, Figures]]) -> None:
-    print(f"\n{platform.machine()}, numpy {np.__version__}; {N_PRIVATE} private, {N_TEXTS} texts a run")
-    print(f"{'setting':<22}{'Frechet distance':>28}{'next-word accuracy':>28}{'seconds':>10}{'runs':>6}")
+    """Prints the table of docs/end-to-end.md."""
+    print(f"\n{platform.machine()}, numpy {np.__version__}; {N_PRIVATE} private, {N_TEXTS} texts a run\n")
+    figures = ("Frechet distance", "next-word accuracy")
+    print("| setting | runs |", *(f" {name} | difference |" for name in figures), " seconds |", sep="")
+    print("|---" * (3 + 2 * len(figures)) + "|")
+    public = found.get("epsilon 0", {})
     for name, runs in found.items():
-        values = defaultdict(list)
-        for figures in runs.values():
-            for key, value in figures.items():
-                values[key].append(value)
-        shown = "".join(f"{interval(values[key]):>28}" for key in ("Frechet distance", "next-word accuracy"))
-        print(f"{name:<22}{shown}{np.mean(values['seconds']):>10.0f}{len(runs):>6}")
+        cells = [name, str(len(runs))]
+        for figure in figures:
+            cells.append(interval([run[figure] for run in runs.values()]))
+            pairs = [run[figure] - public[seed][figure] for seed, run in runs.items() if seed in public]
+            cells.append(interval(pairs, "+.3f") if pairs and name != "epsilon 0" else "")
+        cells.append(f"{np.mean([run['seconds'] for run in runs.values()]):,.0f}")
+        print(f"| {' | '.join(cells)} |")
 
 
-def interval(values: list[float]) -> str:
+def interval(values: list[float], form: str = ".3f") -> str:
     mean = float(np.mean(values))
     if len(values) < 2:
-        return f"{mean:.4f}"
+        return f"{mean:{form}}"
     half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return f"{mean:.4f} ({mean - half:.4f} to {mean + half:.4f})"
+    return f"{mean:{form}} ({mean - half:{form}} to {mean + half:{form}})"
 
 
 if __name__ == "__main__":

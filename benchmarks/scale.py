@@ -65,6 +65,7 @@ def main() -> None:
     whole.add_argument("--texts", type=int, default=100)
     whole.add_argument("--writer", default="fake", help="fake costs nothing: what is left is the rest")
     whole.add_argument("--embedder", default="all-minilm-l6-v2")
+    whole.add_argument("--sentences", type=int, nargs=2, default=(4, 12), help="fewest and most of a text")
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, numpy {np.__version__}, "
@@ -201,12 +202,12 @@ def parse(path: Path) -> None:
             pass
 
 
-def recombined(rng: random.Random) -> Iterator[str]:
+def recombined(rng: random.Random, fewest: int = 4, most: int = 12) -> Iterator[str]:
     """Yields new texts without end, of sentences of the sample texts."""
     texts = [record.text for record in read_corpus(sample_path("posts_train.jsonl")).records]
     sentences = [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text) if len(part.split()) > 3]
     while True:
-        yield " ".join(rng.choices(sentences, k=rng.randint(4, 12)))
+        yield " ".join(rng.choices(sentences, k=rng.randint(fewest, most)))
 
 
 # --- start-up --------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def measure_run(options: argparse.Namespace, folder: Path) -> None:
     path = folder / "texts.jsonl"
     rng = random.Random(0)
     with path.open("w") as file:
-        for i, text in zip(range(options.records), recombined(rng), strict=False):
+        for i, text in zip(range(options.records), recombined(rng, *options.sentences), strict=False):
             file.write(json.dumps({"text": text, "topic": ("rent", "work", "health")[i % 3]}) + "\n")
     config = RunConfig.parse(
         {

@@ -3,11 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from rpsg.config import SamplingConfig
 from rpsg.errors import ModelError, PrivateDataError
+from rpsg.llm import wrappers
 from rpsg.llm.calls import CallStore
 from rpsg.llm.fake import FakeTextModel
-from rpsg.llm.wrappers import StoredTextModel, require_local
-from rpsg.types import Completion, Message, Progress, TextRequest
+from rpsg.llm.local import LocalTextModel
+from rpsg.llm.prompting import Prompt, PromptedSummariser
+from rpsg.llm.wrappers import StoredSummariser, StoredTextModel, require_local
+from rpsg.types import Completion, Message, Progress, TextModel, TextRequest
+from tiny_models import tiny_llama
 
 
 class Counting(FakeTextModel):
@@ -36,7 +41,7 @@ def ask(n: int) -> list[TextRequest]:
     ]
 
 
-def stored(model: FakeTextModel, path: Path, seen: list[Progress], settings: str = "") -> StoredTextModel:
+def stored(model: TextModel, path: Path, seen: list[Progress], settings: str = "") -> StoredTextModel:
     return StoredTextModel(
         model,
         store=CallStore(path),
@@ -58,6 +63,41 @@ def test_finished_chunks_are_read_back_and_the_rest_is_written(tmp_path: Path) -
     assert replies == FakeTextModel().complete(ask(10))
     assert [step.done for step in seen] == [0, 4, 8, 0, 4, 8, 10]
     assert [step.n_new > 0 for step in seen] == [False, True, True, False, False, False, True]
+
+
+def of_lengths(*lengths: int) -> list[TextRequest]:
+    return [replace(request, max_tokens=n) for request, n in zip(ask(len(lengths)), lengths, strict=True)]
+
+
+def test_progress_is_told_within_a_chunk_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrappers, "_TELL_SECONDS", 0.0)
+    model = LocalTextModel.load(tiny_llama(tmp_path / "llama"), name="tiny", dtype="float32")
+    seen: list[Progress] = []
+    kept = stored(model, tmp_path / "calls.sqlite", seen)
+    replies = kept.complete(of_lengths(2, 5, 9, 14, 3, 8))
+    done = [step.done for step in seen]
+    assert done == sorted(done) and done[-1] == 6 and len(set(done) - {0, 4, 6}) >= 2
+    tokens = [step.n_tokens for step in seen]
+    assert tokens == sorted(tokens) and tokens[-1] == sum(reply.n_tokens or 0 for reply in replies)
+    assert sum(step.n_new for step in seen) == tokens[-1]
+    assert model.on_written is None
+    assert kept.complete(of_lengths(2, 5, 9, 14, 3, 8)) == replies
+
+
+def test_progress_of_summaries_counts_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrappers, "_TELL_SECONDS", 0.0)
+    model = LocalTextModel.load(tiny_llama(tmp_path / "llama"), name="tiny", dtype="float32")
+    prompt = Prompt(turns=(Message(role="user", content="<text>{text}</text> {hint}"),))
+    summariser = PromptedSummariser(model, prompt, sampling=SamplingConfig(), max_tokens=12)
+    seen: list[Progress] = []
+    kept = StoredSummariser(
+        summariser, CallStore(tmp_path / "c"), chunk_size=3, settings="", on_progress=seen.append
+    )
+    kept.summarise(["a cat", "my dog", "the house"], n=4, seeds=[1, 2, 3], tones=["neutral"] * 3)
+    assert seen[-1].done == seen[-1].total == 3 and all(step.done <= 3 for step in seen)
+    assert len(seen) > 3
 
 
 @pytest.mark.parametrize("change", ["prompt", "settings"])

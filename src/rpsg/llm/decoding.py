@@ -7,7 +7,7 @@ computes too.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +20,8 @@ from rpsg.llm.slot_cache import SlotCache, states_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Told how many sequences are complete, and how many tokens are written in all.
+OnWritten = Callable[[int, int], None]
 # A forward pass over prompts takes about this many tokens at once: few enough to stay near the processor,
 # or enough to keep a GPU busy.
 _PREFILL_TOKENS = 1024
@@ -43,7 +45,7 @@ class Decoder:
         self._keeps_prefix_once = self._adds_mask and passes_on_options(model)
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], on_written: OnWritten | None = None) -> None:
         """Writes every job's `written`, in place. Results depend on the whole list and its order."""
         if not jobs:
             return
@@ -69,7 +71,9 @@ class Decoder:
             else:
                 self._step(active, cache, tokens, kept_once)
                 first = 0
-            _retire(active, cache, tokens, first)
+            n_complete = _retire(active, cache, tokens, first)
+            if n_complete and on_written is not None:
+                on_written(len(jobs) - len(waiting) - len(active), sum(len(job.written) for job in jobs))
 
     def _read_prefix(self, prompt: list[int]) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
@@ -160,7 +164,7 @@ def _parts(jobs: Sequence[Job], shared: int, n_tokens: int) -> Iterator[list[Job
     yield part
 
 
-def _retire(active: list[Job], cache: SlotCache, tokens: torch.Tensor, first: int) -> None:
+def _retire(active: list[Job], cache: SlotCache, tokens: torch.Tensor, first: int) -> int:
     # Complete sequences leave; the last ones take their slots, so that active slots stay contiguous.
     values = tokens.tolist()
     complete = [slot for slot in range(first, len(active)) if active[slot].take(values[slot])]
@@ -170,6 +174,7 @@ def _retire(active: list[Job], cache: SlotCache, tokens: torch.Tensor, first: in
             cache.move(last, slot)
             active[slot], tokens[slot] = active[last], tokens[last]
         active.pop()
+    return len(complete)
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:

@@ -1,7 +1,7 @@
 """Text generation by causal language models on this machine."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -30,6 +30,8 @@ class LocalTextModel:
     """
 
     trust: Trust = "local"
+    # Told, while a list of requests is completed, how many are, and how many tokens are written.
+    on_written: Callable[[int, int], None] | None = None
 
     def __init__(self, name: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         from rpsg.llm.decoding import Decoder
@@ -116,7 +118,8 @@ class LocalTextModel:
         ]
         fits = [len(job.prompt) + job.max_tokens <= self._context for job in jobs]
         with explain_full_memory(self.name, lower=_FEWER_AT_ONCE):
-            self._decoder.run([job for job, is_short in zip(jobs, fits, strict=True) if is_short])
+            short = [job for job, is_short in zip(jobs, fits, strict=True) if is_short]
+            self._decoder.run(short, self.on_written)
         return [
             self._completion(request, job.prompt, job.written, stopped=job.stopped)
             if is_short

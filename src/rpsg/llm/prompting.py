@@ -166,6 +166,11 @@ class PromptedSummariser:
         return self._model.trust
 
     @property
+    def writer(self) -> TextModel:
+        """The text model that writes the summaries."""
+        return self._model
+
+    @property
     def max_words(self) -> int:
         """Longest source text in words; longer ones are summarised in parts."""
         return int(self._model.context_tokens * _WORDS_PER_TOKEN * _SOURCE_SHARE)

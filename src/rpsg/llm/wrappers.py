@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
@@ -19,6 +20,7 @@ Replies = list[list[Completion]]
 Compute = Callable[[Sequence[Sequence[Item]]], Iterator[tuple[int, Replies]]]
 Served = TypeVar("Served", bound=ServedTextModel)
 _REPORT_SECONDS = 0.2
+_TELL_SECONDS = 1.0
 
 
 @runtime_checkable
@@ -27,6 +29,13 @@ class Spread(Protocol):
 
     def compute(self, chunks: Sequence[Sequence[object]]) -> Iterator[tuple[int, Replies]]:
         """Yields place and replies of each chunk as they are done."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A text model that tells how many of the requests it was given are complete, and the tokens written."""
+
+    on_written: Callable[[int, int], None] | None
 
 
 class StagedTextModel(TextModel, Protocol):
@@ -64,7 +73,33 @@ class _Chunks:
         self._chunk_size = chunk_size
         self._settings = settings
         self._on_progress = on_progress
+        self._last = Progress(stage=stage, done=0, total=0)
         self.stage = stage
+
+    @contextmanager
+    def listening(self, model: object, *, n_each: int = 1) -> Iterator[None]:
+        """Tells how far a chunk is, about once a second, where the model does; `n_each` requests an item."""
+        if not isinstance(model, Telling):
+            yield
+            return
+        before, began = self._last, time.monotonic()
+        reported = began
+
+        def tell(n_complete: int, n_tokens: int) -> None:
+            nonlocal reported
+            now = time.monotonic()
+            if now - reported >= _TELL_SECONDS:
+                reported = now
+                done, tokens = before.done + n_complete // n_each, before.n_tokens + n_tokens
+                seconds = before.seconds + now - began
+                # Nothing is new until it is kept.
+                self._on_progress(replace(before, done=done, n_tokens=tokens, n_new=0, seconds=seconds))
+
+        model.on_written = tell
+        try:
+            yield
+        finally:
+            model.on_written = None
 
     def run(self, items: Sequence[Item], compute: Compute[Item], *, name: str) -> list[list[Completion]]:
         """Returns a list of completions an item. `name` and `repr`-free JSON of the items are the key."""
@@ -73,21 +108,26 @@ class _Chunks:
         results: list[Replies] = [[] for _ in chunks]
         if items:
             # A chunk may take minutes: say at once what is being done.
-            self._on_progress(Progress(stage=self.stage, done=0, total=len(items)))
+            self._tell(Progress(stage=self.stage, done=0, total=len(items)))
         for place, replies, n_new in self._finished(chunks, compute, name):
             results[place] = replies
             n_done, n_tokens = n_done + len(chunks[place]), n_tokens + n_new
-            self._on_progress(
+            seconds = time.monotonic() - started
+            self._tell(
                 Progress(
                     stage=self.stage,
                     done=n_done,
                     total=len(items),
                     n_tokens=n_tokens,
                     n_new=n_new,
-                    seconds=time.monotonic() - started,
+                    seconds=seconds,
                 )
             )
         return [reply for replies in results for reply in replies]
+
+    def _tell(self, step: Progress) -> None:
+        self._last = step
+        self._on_progress(step)
 
     def _finished(
         self, chunks: Sequence[Sequence[Item]], compute: Compute[Item], name: str
@@ -146,7 +186,8 @@ class StoredTextModel:
             yield from self._model.compute(chunks)
             return
         for place, chunk in enumerate(chunks):
-            replies = self._model.complete(chunk)
+            with self._chunks.listening(self._model):
+                replies = self._model.complete(chunk)
             yield place, [[reply] for reply in _checked(self.name, replies)]
 
 
@@ -187,7 +228,9 @@ class StoredSummariser:
             return
         for place, chunk in enumerate(chunks):
             texts, seeds, counts, tones = zip(*chunk, strict=True)
-            yield place, self._model.summarise(texts, n=counts[0], seeds=seeds, tones=tones)
+            with self._chunks.listening(getattr(self._model, "writer", self._model), n_each=counts[0]):
+                replies = self._model.summarise(texts, n=counts[0], seeds=seeds, tones=tones)
+            yield place, replies
 
 
 @dataclass(eq=False, repr=False)
