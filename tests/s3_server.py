@@ -20,6 +20,7 @@ class Bucket:
         self.written: list[str] = []
         self.refuses = False
         self.url = ""
+        self.n_uploads = 0
         self._parts: dict[str, dict[int, bytes]] = {}
 
     def answer(
@@ -49,6 +50,7 @@ class Bucket:
         self, verb: str, key: str, query: dict[str, str], body: bytes
     ) -> tuple[int, bytes, dict[str, str]]:
         if "uploads" in query:
+            self.n_uploads += 1
             name = f"u{len(self._parts)}"
             self._parts[name] = {}
             tag = "InitiateMultipartUploadResult"

@@ -437,7 +437,7 @@ def test_paths_and_servers_are_left_out_of_a_configuration(tmp_path: Path) -> No
         "models": {"write": "local:/models/x", "abstract": "openai-community/gpt2", "embed": str(tmp_path)},
         "abstract": {"prompt": "~/prompts"},
         "keys": {"public": "./public.json"},
-        "executor": {"kind": "ray", "address": "ray://inside:10001"},
+        "executor": {"kind": "ray", "address": "ray://inside:10001", "storage": "s3://inside/folder"},
     }
     text = public_configuration(values)
     for part in ("secret", "/home", "inside", "/models", str(tmp_path), "~", "public.json"):

@@ -14,11 +14,13 @@ from rpsg import cli, offline, pipeline
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus
 from rpsg.errors import ConfigError, RunDirError
+from rpsg.exchange import note_place, open_exchange
 from rpsg.options import model_options
 from rpsg.privacy.budget import Budget
 from rpsg.rundir import RunDir
 from rpsg.runstate import find_runs, purge, read_state
 from rpsg.types import Progress
+from s3_server import serve_bucket
 from test_cli import FAKE, POSTS, call
 
 
@@ -134,6 +136,27 @@ def test_purge_removes_the_calls_of_a_finished_run_only(capsys: pytest.CaptureFi
     Path("runs/stopped/release/synthetic.jsonl").unlink()
     assert call("resume", "runs/stopped") == 2
     assert "removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["stopped", "finished", "purged"])
+def test_what_a_killed_run_left_in_a_bucket_is_removed_whatever_goes_on(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    stop_at("rewrite")
+    private = Path("runs/stopped/private")
+    if state != "stopped":
+        assert call("resume", "runs/stopped", "--quiet") == 0
+    with serve_bucket() as bucket:
+        note_place(private, bucket.url)
+        open_exchange(bucket.url).write("1-0.json", "a private text")
+        command = ["purge", "--private"] if state == "purged" else ["resume", "--quiet"]
+        assert call(*command, "runs/stopped") == 0
+        assert not any(bucket.objects.values())
+    if state == "stopped":
+        card = json.loads(Path("runs/stopped/release/privacy_card.json").read_text())
+        assert card["inputs"]["data_flow"][-1]["hosts"] == ["a bucket"]
 
 
 def test_a_changed_configuration_is_refused_by_the_names_of_its_fields(

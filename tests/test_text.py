@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,13 @@ def test_a_text_is_cut_before_it_goes_in_circles() -> None:
     # From the first sentence on: nothing to keep, and what is wrong with it is said.
     whole = "the drug was safe and " * 9 + "cheap."
     assert trim_loops(whole) == whole and flaw_of(whole, min_words=8) == "repetition"
+
+
+def test_a_long_reply_is_cut_in_one_pass() -> None:
+    began = time.process_time()
+    for text in ("The drug was safe. " * 16_000, "no. " * 50_000, " Dr." * 50_000, "a b c d e " * 20_000):
+        assert len(trim_loops(trim_to_sentences(text)).split()) <= 20
+    assert time.process_time() - began < 10
 
 
 def test_real_texts_are_not_taken_for_loops() -> None:

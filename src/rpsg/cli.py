@@ -182,6 +182,8 @@ def run(
     options |= _limits(max_cost, max_tokens, max_seconds)
     config = build_config(source, options, setting or [])
     if dry_run:
+        if offline:
+            _forbid_network(config)
         _show_plan(config, as_json=as_json)
     elif shard is None:
         _execute(config, offline=offline, quiet=quiet, as_json=as_json)
@@ -219,6 +221,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped; nothing finished is done again."""
+    from rpsg.exchange import clear_left
     from rpsg.release import find_changes
     from rpsg.rundir import RunDir
     from rpsg.yaml_file import set_value
@@ -226,6 +229,7 @@ def resume(
     run_folder = RunDir.open(folder)
     config = run_folder.read_config()
     if run_folder.is_done("released") and not find_changes(run_folder):
+        clear_left(run_folder.private)
         if as_json:
             typer.echo(json.dumps({"folder": str(folder), "state": "finished"}))
         elif not quiet:

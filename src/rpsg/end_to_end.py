@@ -49,6 +49,7 @@ from rpsg.stored import units_of
 from rpsg.text import is_usable
 from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
 
+FIRST = "first"
 PAID_NOTE = "written from the releases above and public inputs"
 _HALF = SurrogateSettings(tokens=200_000)  # two share the training of one
 
@@ -76,7 +77,7 @@ def run_end_to_end(
         notes = settle(session, corpus, planned.events())
         keys = release_keys(session, corpus, planned) if planned.releases() else None
         write = Writer(session, planned, keys, corpus.label_columns)
-        ranked = vote_in_rounds(session, corpus, write(planned.n_candidates, "first"), planned)
+        ranked = vote_in_rounds(session, corpus, write(planned.n_candidates, FIRST), planned)
         texts, filter_notes = refine_and_release(session, ranked, write)
         result = publish(session, corpus, sizes_of(config), texts, notes=(*notes, *filter_notes))
         return judge_by_halves(session, corpus, result)
@@ -244,9 +245,8 @@ class Writer:
             places = [i for i, seed in enumerate(seeds) if bool(_topic_words(seed)) == is_guided]
             if places:
                 sources = [_source(seeds[i], "released" if self.keys else "public") for i in places]
-                written = write_public(
-                    session, sources, prompt=cast("PromptName", prompt), round_name=round_name
-                )
+                name = cast("PromptName", prompt)
+                written = write_public(session, sources, prompt=name, round_name=round_name)
                 for i, text in zip(places, written, strict=True):
                     texts[i] = text
         session.counts["candidates written"] += len(texts)
@@ -261,8 +261,8 @@ class Writer:
             n,
             label_columns=self.label_columns,
             phrases_per_text=self.session.config.keys.phrases_per_text,
-            # Without a vote nothing chooses among the texts.
-            guided=self.session.config.keys.guided if self.planned.votes else 1.0,
+            # Where no vote follows, nothing chooses among the texts.
+            guided=self.session.config.keys.guided if self.planned.votes and round_name == FIRST else 1.0,
             streams=self.session.streams,
             round_name=round_name,
         )
@@ -291,7 +291,7 @@ def _named(labels: Labels) -> Labels:
 
 def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: str) -> list[Candidate]:
     """Returns the upper half of a finished vote and rewrites of it, `n` candidates in all."""
-    kept = list(ranked[: math.ceil(n / 2)])
+    kept = [item for item in ranked[: math.ceil(n / 2)] if is_usable(item.text)] or list(ranked[:1])
     again = [kept[i % len(kept)] for i in range(n - len(kept))]
     sources = [
         Source(

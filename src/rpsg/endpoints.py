@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from rpsg.bucket import BucketUrl
 from rpsg.errors import ConfigError
 from rpsg.types import Content, Trust
 
@@ -135,11 +136,8 @@ class ExecutorConfig(Section):
 
     @model_validator(mode="after")
     def _check_storage(self) -> Self:
-        if self.storage and ("://" not in self.storage or "@" in self.storage or self.kind != "ray"):
-            raise ValueError(
-                "executor.storage is the URL of a folder, for executor.kind: ray, and without credentials, "
-                "such as s3://bucket/folder"
-            )
+        if self.storage:
+            BucketUrl.parse(self.storage)
         return self
 
 

@@ -1,19 +1,24 @@
 """Where chunks and results lie while workers compute: the run folder, or storage that all nodes reach."""
 
-import platform
+import json
 import shutil
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from rpsg.errors import ConfigError, RunDirError
+from rpsg.bucket import BucketUrl
+from rpsg.errors import RunDirError
 from rpsg.rundir import write_text
+
+# A bucket that does not answer is given up after so long, so many times.
+_SECONDS, _ATTEMPTS = 20, 3
+_NOTE = "storage.json"
 
 
 class Exchange(Protocol):
-    """Small files by name. They hold private text, and are gone when the run is."""
+    """Small files by name. They hold private text, and are removed when the run ends."""
 
     def read(self, name: str) -> str | None:
         """Returns a file's text, or None where there is no such file.
@@ -30,7 +35,7 @@ class Exchange(Protocol):
         """
 
     def remove(self, name: str) -> None:
-        """Removes a file that is there.
+        """Removes a file, if it is there.
 
         Raises:
             RunDirError: it cannot be removed.
@@ -44,30 +49,36 @@ class Exchange(Protocol):
         """
 
 
-def place_of(storage: str, private: Path) -> str:
-    """Returns the place of a run's chunks: below `storage`, or `work` in the private part of the run folder.
-
-    In shared storage it has a name of its own: the same for one folder of one machine, and no other.
-    """
-    if not storage:
-        return str(private.resolve() / "work")
-    own = sha256(f"{platform.node()}:{private.resolve()}".encode()).hexdigest()
-    return below(storage, f"rpsg-{own[:16]}")
-
-
-def below(place: str, name: str) -> str:
-    """Returns the place of a folder in another; a URL's options stay at its end."""
-    path, mark, options = place.partition("?") if "://" in place else (place, "", "")
-    return f"{path.rstrip('/')}/{name}{mark}{options}"
-
-
 def open_exchange(place: str) -> Exchange:
-    """Opens a folder, or the URL of one in storage (s3://, gs:// and others of Arrow).
+    """Opens a folder, or the URL of one in a bucket."""
+    return BucketFiles(BucketUrl.parse(place)) if "://" in place else FolderFiles(Path(place))
+
+
+def clear_left(private: Path) -> None:
+    """Removes from a bucket what a run that was ended by force left there.
 
     Raises:
-        ConfigError: there is no such kind of storage.
+        RunDirError: the bucket cannot be reached.
     """
-    return StoredFiles(place) if "://" in place else FolderFiles(Path(place))
+    place = _noted(private)
+    if place:
+        open_exchange(place).clear()
+        note_place(private, "")
+
+
+def note_place(private: Path, place: str) -> None:
+    """Notes where chunks lie, so that they are found whatever becomes of the run; "" when they are gone."""
+    write_text(private / _NOTE, json.dumps({"place": place}), private=True)
+
+
+def was_in_bucket(private: Path) -> bool:
+    """Tells whether chunks of a run ever lay in a bucket."""
+    return (private / _NOTE).exists()
+
+
+def _noted(private: Path) -> str:
+    file = private / _NOTE
+    return str(json.loads(file.read_text(encoding="utf-8"))["place"]) if file.exists() else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +107,8 @@ class FolderFiles:
             ) from None
 
     def remove(self, name: str) -> None:
-        """Removes a file that is there."""
-        (self.folder / name).unlink()
+        """Removes a file, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Removes the folder and what is in it."""
@@ -105,71 +116,71 @@ class FolderFiles:
 
 
 @dataclass(frozen=True)
-class StoredFiles:
+class BucketFiles:
     """Objects below a URL. Who may read them, and how they are encrypted, is the bucket's own matter.
 
     What the library says of an error may quote a request, so only its type is told.
     """
 
-    url: str
+    url: BucketUrl
 
     @cached_property
-    def _opened(self) -> tuple[Any, str]:
-        from pyarrow.fs import FileSystem
+    def _bucket(self) -> Any:  # noqa: ANN401 (Arrow's)
+        from pyarrow import fs
 
-        try:
-            opened: tuple[Any, str] = FileSystem.from_uri(self.url)
-        except (ValueError, NotImplementedError, OSError):
-            raise ConfigError(
-                f"executor.storage: {self._shown} is no URL of storage that Arrow can open, such as "
-                "s3://bucket/folder or gs://bucket/folder"
-            ) from None
-        return opened
-
-    @property
-    def _shown(self) -> str:
-        return self.url.partition("?")[0]
+        options: dict[str, Any] = dict(self.url.options)
+        if self.url.kind == "gs":
+            options.pop("region", None)
+            return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_SECONDS), **options)
+        # A small object is written by one request: nothing is left of a write that was broken off.
+        return fs.S3FileSystem(
+            allow_delayed_open=True,
+            connect_timeout=_SECONDS,
+            request_timeout=_SECONDS,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            **options,
+        )
 
     def read(self, name: str) -> str | None:
         """Returns an object's text, or None where there is no such object."""
-        system, folder = self._opened
         try:
-            with system.open_input_stream(f"{folder}/{name}") as file:
+            with self._bucket.open_input_stream(f"{self.url.folder}/{name}") as file:
                 return str(file.read().decode("utf-8"))
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._failed("read from", error) from None
 
     def write(self, name: str, text: str) -> None:
-        """Writes an object, which is there as a whole or not at all."""
-        system, folder = self._opened
+        """Writes an object."""
+        content = text.encode("utf-8")
         try:
-            with system.open_output_stream(f"{folder}/{name}") as file:
-                file.write(text.encode("utf-8"))
-        except OSError as error:
+            with self._bucket.open_output_stream(f"{self.url.folder}/{name}") as file:
+                file.write(content)
+        except (OSError, ValueError) as error:
             raise self._failed("write to", error) from None
 
     def remove(self, name: str) -> None:
-        """Removes an object that is there."""
-        system, folder = self._opened
+        """Removes an object, if it is there."""
         try:
-            system.delete_file(f"{folder}/{name}")
-        except OSError as error:
+            self._bucket.delete_file(f"{self.url.folder}/{name}")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
             raise self._failed("remove from", error) from None
 
     def clear(self) -> None:
         """Removes all objects below the URL."""
-        system, folder = self._opened
         try:
-            system.delete_dir(folder)
+            self._bucket.delete_dir(self.url.folder)
         except FileNotFoundError:
             return
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._failed("remove from", error) from None
 
-    def _failed(self, what: str, error: OSError) -> RunDirError:
+    def _failed(self, what: str, error: Exception) -> RunDirError:
         return RunDirError(
-            f"executor.storage: cannot {what} {self._shown} ({type(error).__name__}); can this machine, "
-            "and each node, reach it with credentials of its own? The run keeps what is done: rpsg resume"
+            f"executor.storage: cannot {what} {self.url.kind}://{self.url.folder} ({type(error).__name__}); "
+            "can this machine, and each node, reach it with credentials of its own? The run keeps what is "
+            "done: rpsg resume"
         )

@@ -22,9 +22,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from rpsg.bucket import BucketUrl
 from rpsg.endpoints import ExecutorConfig
 from rpsg.errors import ConfigError, ModelError, ModelUnavailable, RunDirError
-from rpsg.exchange import below, open_exchange, place_of
+from rpsg.exchange import clear_left, note_place, open_exchange
 from rpsg.executor import AHEAD, Description, Spec
 from rpsg.ray_worker import RayWorker, installed_version
 from rpsg.types import Device
@@ -130,13 +131,19 @@ class RayExecutor:
     def _open_files(self, storage: str, private: Path) -> str:
         """Makes the place of chunks and results; returns what workers open."""
         # A run that was killed left chunks behind. A name of its own: workers of that run may still write.
-        base = place_of(storage, private)
-        left, place = open_exchange(base), below(base, secrets.token_hex(8))
-        left.clear()
-        if not storage:
+        name = secrets.token_hex(8)
+        if storage:
+            place = str(BucketUrl.parse(storage).below(f"rpsg-{name}"))
+            clear_left(private)
+            note_place(private, place)
+            self._undo.append(partial(clear_left, private))
+        else:
+            work = private.resolve() / "work"
+            shutil.rmtree(work, ignore_errors=True)
+            place = str(work / name)
             Path(place).mkdir(mode=0o700, parents=True)
-            Path(base).chmod(0o700)
-        self._undo.append(left.clear)
+            work.chmod(0o700)
+            self._undo.append(partial(shutil.rmtree, work, ignore_errors=True))
         self._files = open_exchange(place)
         return place
 

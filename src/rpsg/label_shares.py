@@ -38,30 +38,39 @@ class LabelShares:
         """Takes the shares of seeds, one text a seed."""
         return cls(Counter(class_name(seed.labels) for seed in seeds))
 
-    def missing(self, accepted: Sequence[Labelled]) -> int:
-        """Returns how many more texts to write for.
+    def take(self, items: Sequence[T], accepted: Sequence[Labelled]) -> tuple[list[T], list[T]]:
+        """Takes what to write from: two for each missing text, those of classes that miss some first.
 
-        That is what is missing in all, or to the classes that have less than half of their quota: a refill
-        takes minutes, and a text more or less of a label is not worth them.
+        Where enough texts are there, only classes are served that have less than half of their quota, rounded
+        down: a refill takes minutes, and no private record is read for a text that nobody waits for.
+
+        Returns:
+            What is taken, and the rest.
         """
-        short = self._short(accepted)
-        poor = sum(n for name, n in short.items() if self.quota[name] - n < self.quota[name] // 2)
-        return max(sum(self.quota.values()) - len(accepted), poor)
-
-    def take(self, items: Sequence[T], accepted: Sequence[Labelled], n: int) -> tuple[list[T], list[T]]:
-        """Takes `n` to write from, first two for each text that a class misses; returns the rest too."""
-        ordered = _first({name: 2 * short for name, short in self._short(accepted).items()}, items)
-        return ordered[:n], ordered[n:]
+        missing = self._missing_in_all(accepted)
+        short = self._short(accepted) if missing else self._poor(accepted)
+        first, later = _split({name: 2 * n for name, n in short.items()}, items)
+        n_taken = 2 * missing or len(first)
+        ordered = first + later
+        return ordered[:n_taken], ordered[n_taken:]
 
     def cut(self, accepted: Sequence[T]) -> list[T]:
         """Returns as many texts as are wanted: of each class its quota, then the first of the others."""
-        return _first(self.quota, accepted)[: sum(self.quota.values())]
+        first, later = _split(self.quota, accepted)
+        return (first + later)[: sum(self.quota.values())]
+
+    def _missing_in_all(self, accepted: Sequence[Labelled]) -> int:
+        return max(0, sum(self.quota.values()) - len(accepted))
+
+    def _poor(self, accepted: Sequence[Labelled]) -> dict[str, int]:
+        short = self._short(accepted)
+        return {name: n for name, n in short.items() if self.quota[name] - n < self.quota[name] // 2}
 
     def _short(self, accepted: Sequence[Labelled]) -> Counter[str]:
         return Counter(self.quota) - Counter(class_name(item.labels) for item in accepted)
 
 
-def _first(room: Mapping[str, int], items: Sequence[T]) -> list[T]:
+def _split(room: Mapping[str, int], items: Sequence[T]) -> tuple[list[T], list[T]]:
     left = Counter(room)
     first: list[T] = []
     later: list[T] = []
@@ -69,4 +78,4 @@ def _first(room: Mapping[str, int], items: Sequence[T]) -> list[T]:
         name = class_name(item.labels)
         (first if left[name] > 0 else later).append(item)
         left[name] -= 1
-    return first + later
+    return first, later

@@ -11,6 +11,7 @@ from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.endpoints import FREE, Serving, find_endpoint
 from rpsg.errors import ConfigError
+from rpsg.exchange import clear_left
 from rpsg.executor import (
     ChunkedEmbedder,
     Executor,
@@ -157,8 +158,10 @@ def open_executor(config: RunConfig, private: Path) -> Iterator[Executor | None]
 
     Raises:
         ConfigError: Ray is not installed, or threads of a worker are not named.
+        RunDirError: chunks that a killed run left in a bucket cannot be removed.
         ModelError: the cluster cannot be reached.
     """
+    clear_left(private)
     wanted, threads = config.executor, config.generation.threads
     if wanted.kind == "serial":
         yield None

@@ -11,7 +11,7 @@ import yaml
 from rpsg.errors import RunDirError
 from rpsg.privacy.card_file import read_card
 from rpsg.privacy.card_model import Card
-from rpsg.release import check_publishable, files_that_leave, find_changes, packed, write_readme
+from rpsg.release import IN_BUCKET, check_publishable, files_that_leave, find_changes, packed, write_readme
 from rpsg.report.page import write_reports
 from rpsg.report.sources import refuse_leak
 from rpsg.rundir import RunDir
@@ -20,7 +20,7 @@ from rpsg.sbom import build_sbom
 _LEFT_OUT = "(left out)"
 # Where the private texts are, where runs and public material are kept, servers and the names of their keys.
 _PRIVATE_SETTINGS = {
-    "data": ("path",), "output": ("folder",), "keys": ("public",), "executor": ("address",)
+    "data": ("path",), "output": ("folder",), "keys": ("public",), "executor": ("address", "storage")
 }  # fmt: skip
 _PRIVATE_SECTIONS = ("endpoints", "calling")
 # Every file has this date: when a release was made says how long the run took.
@@ -53,7 +53,7 @@ def pack_release(folder: Path, *, despite_leak: bool = False) -> Path:
     write_readme(run)
     card, _ = read_card(run.release / "privacy_card.json")
     contents = {path.name: path.read_bytes() for path in files_that_leave(run)}
-    models = [flow.model for flow in card.inputs.data_flow]
+    models = [flow.model for flow in card.inputs.data_flow if flow.task != IN_BUCKET]
     sbom = build_sbom(run_id=run.run_id, models=[_without_path(name) for name in models])
     contents |= {
         "configuration.yaml": public_configuration(run.read_config().model_dump(mode="json")).encode(),

@@ -98,12 +98,11 @@ def run(
         # Refill: unused seeds first, then new variants of summaries already chosen. A record is drawn
         # for at most once, and there is no second vote. Labels that lost most texts come first.
         for round_number in range(1, config.refine.refill_rounds + 1):
-            missing = shares.missing(accepted)
-            if not missing:
+            fresh, unused = shares.take(unused, accepted)
+            again, _ = shares.take(_unserved(chosen, accepted), accepted)
+            if not fresh and not again:
                 break
             label = f"refill {round_number}"
-            fresh, unused = shares.take(unused, accepted, 2 * missing)
-            again, _ = shares.take(_unserved(chosen, accepted), accepted, 2 * missing)
             sources = choose(session, fresh, label=label) if fresh else {s.record_id: s for s in again}
             chosen = {**chosen, **sources}
             written = vary_from(session, sources, label=label, n_each=1)

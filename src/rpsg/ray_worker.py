@@ -44,6 +44,9 @@ class RayWorker:
             if text is None:
                 return "no chunk"
             self._files.write(f"{name}.done", self._worker.compute(spec, text))
+            if self._files.read(f"{name}.json") is None:
+                # The run has ended meanwhile and removed what it knew of.
+                self._files.remove(f"{name}.done")
         except RunDirError as error:
             return str(error)  # of places, and types of errors
         except RpsgError as error:

@@ -11,6 +11,7 @@ from rpsg.config import RunConfig
 from rpsg.data_card import render_data_card
 from rpsg.endpoints import find_endpoint
 from rpsg.errors import RunDirError
+from rpsg.exchange import was_in_bucket
 from rpsg.plan import Plan
 from rpsg.privacy import card_file
 from rpsg.privacy.card import build_card
@@ -29,6 +30,8 @@ _DATA = {"synthetic.jsonl", "synthetic.csv", "synthetic.parquet"}
 _LEAVES = _DATA | {"privacy_card.json", "privacy_card.md", "README.md", "report.html"}
 # A label that would have had so many texts by its share of the data, and has none, is named.
 _LOST_FROM = 2.0
+# A task of the card that no model has.
+IN_BUCKET = "keep chunks"
 _SUMMARISE = ("rpsg", "rpsg-published")
 
 
@@ -269,11 +272,15 @@ def data_flows(session: Session) -> list[DataFlow]:
         ("sentiment", judges, models.sentiment, config.models.sentiment),
         ("find personal details", finds, models.pii, None),
     ]
-    return [
+    flows = [
         DataFlow(task=task, model=model.name, trust=model.trust, reads=what, hosts=_hosts(config, name))
         for task, what, model, name in tasks
         if model is not None and what
     ]
+    if was_in_bucket(session.folder.private):
+        what = "private and written texts, while models computed on a cluster; the operator's own bucket"
+        flows.append(DataFlow(task=IN_BUCKET, model="none", trust="local", reads=what, hosts=("a bucket",)))
+    return flows
 
 
 def _hosts(config: RunConfig, name: str | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpsg.errors import RpsgError, RunDirError
+from rpsg.exchange import clear_left
 from rpsg.llm.calls import Sent, Usage, read_sent, read_usage
 from rpsg.llm.meter import load_prices
 from rpsg.rundir import RunDir
@@ -194,6 +195,7 @@ def purge_private(folder: Path) -> int:
                 )
             if not (run.private / "data.json").exists() or not run.ledger.exists():
                 raise RunDirError(f"{run.private} is not a run's private part; nothing was removed")
+            clear_left(run.private)
             for mark in ("purged", _PRIVATE_GONE):
                 run.mark(mark)
             # Away at once, under a name that a purge that was cut off is gone on from.

@@ -46,6 +46,8 @@ _FROM_OUTSIDE = re.compile(
 )
 _MAX_REPEATS = 2
 _WORDS_PER_REPEAT = 100
+_RUN = 4
+_LONG, _FEWEST_DIFFERENT = 40, 0.4
 # Shorter words say little of a topic.
 _MIN_LETTERS = 4
 # A longer run of letters, such as one letter fifty thousand times, is to a model as long as many words.
@@ -104,10 +106,15 @@ def word_spans(text: str) -> list[tuple[str, int, int]]:
 def trim_to_sentences(text: str) -> str:
     """Cuts a text after its last complete sentence; returns "" when it has none."""
     text = text.strip()
-    for match in reversed(list(_SENTENCE_END.finditer(text))):
-        if not _ABBREVIATION.search(text[max(0, match.start() - 12) : match.start() + 1]):
-            return text[: match.end()]
-    return ""
+    return text[: max(_sentence_ends(text), default=0)]
+
+
+def _sentence_ends(text: str) -> list[int]:
+    return [
+        match.end()
+        for match in _SENTENCE_END.finditer(text)
+        if not _ABBREVIATION.search(text[max(0, match.start() - 12) : match.start() + 1])
+    ]
 
 
 def trim_loops(text: str) -> str:
@@ -116,10 +123,42 @@ def trim_loops(text: str) -> str:
     A small model that has run out of things to say goes round in circles; what it wrote before may do. A text
     that repeats itself from its first sentence on is returned as it is.
     """
-    if not is_repetitive(words_of(text)):
+    spans = word_spans(text)
+    if not is_repetitive([word for word, _, _ in spans]):
         return text
-    parts = (trim_to_sentences(text[: match.end()]) for match in reversed(list(_SENTENCE_END.finditer(text))))
-    return next((part for part in parts if part and not is_repetitive(words_of(part))), text)
+    runs, best, n_words = _Runs(), 0, 0
+    for end in _sentence_ends(text):
+        while n_words < len(spans) and spans[n_words][1] < end:
+            runs.add(spans[n_words][0])
+            n_words += 1
+        if not runs.are_repetitive:
+            best = end
+    return text[:best] if best else text
+
+
+class _Runs:
+    """Counts runs of four words as words are added."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._different: set[str] = set()
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._most = 0
+
+    def add(self, word: str) -> None:
+        self._words.append(word)
+        self._different.add(word)
+        if len(self._words) >= _RUN:
+            run = tuple(self._words[-_RUN:])
+            self._counts[run] += 1
+            self._most = max(self._most, self._counts[run])
+
+    @property
+    def are_repetitive(self) -> bool:
+        n = len(self._words)
+        if self._most > _MAX_REPEATS + n // _WORDS_PER_REPEAT:
+            return True
+        return n >= _LONG and len(self._different) / n < _FEWEST_DIFFERENT
 
 
 def strip_wrapping(text: str) -> str:
@@ -222,10 +261,10 @@ def is_repetitive(words: list[str]) -> bool:
 
     Twice is fine, and once more for each full hundred words: the terms of a long abstract come again.
     """
-    runs = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
-    if runs and max(runs.values()) > _MAX_REPEATS + len(words) // _WORDS_PER_REPEAT:
-        return True
-    return len(words) >= 40 and len(set(words)) / len(words) < 0.4
+    runs = _Runs()
+    for word in words:
+        runs.add(word)
+    return runs.are_repetitive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -41,7 +41,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     Raises:
         ConfigError: the file is missing or not a YAML mapping.
     """
-    if path.suffix.lower() in _DATA:
+    if path.suffix.lower() in _DATA and path.exists():
         raise ConfigError(
             f"{path} is a data file, and a configuration is asked for; what a run of it would do says: "
             f"rpsg run {path} --dry-run"
