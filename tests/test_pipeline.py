@@ -224,7 +224,7 @@ def test_what_is_missing_is_said(tmp_path: Path, corpus: PrivateCorpus) -> None:
     result = run(config(tmp_path / "run", **changes), corpus)
     assert not result.complete
     (note,) = [note for note in result.notes if "missing" in note]
-    assert "of 20 texts are missing after 1 refill rounds" in note and "copied run" in note
+    assert "of 20 texts are missing after at most 1 refill rounds" in note and "copied run" in note
 
 
 def test_steps_can_be_switched_off(tmp_path: Path, corpus: PrivateCorpus) -> None:
