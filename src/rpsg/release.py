@@ -308,8 +308,8 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
     if not n_missing:
         return []
     reasons = Counter(item.reason for item in session.rejected if item.stage == "refine").most_common(3)
-    why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "the models wrote too few usable texts"
+    why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "too few usable texts were written"
     return [
-        f"{n_missing} of {sizes.n_wanted} texts are missing after at most {session.config.refine.refill_rounds} "
-        f"refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
+        f"{n_missing} of {sizes.n_wanted} texts are missing after at most "
+        f"{session.config.refine.refill_rounds} refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
     ]
