@@ -311,5 +311,6 @@ def _missing(texts: Sequence[SyntheticText], sizes: Plan, session: Session) -> l
     why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "too few usable texts were written"
     return [
         f"{n_missing} of {sizes.n_wanted} texts are missing after at most "
-        f"{session.config.refine.refill_rounds} refill rounds; most frequent reasons: {why}. Ask for fewer texts, or raise refine.refill_rounds"
+        f"{session.config.refine.refill_rounds} refill rounds; most frequent reasons: {why}. Ask for fewer "
+        "texts, or raise refine.refill_rounds"
     ]
