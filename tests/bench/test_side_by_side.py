@@ -30,12 +30,12 @@ def test_cells_side_by_side_end_as_cells_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_FIRST_GUESS", 0)
-    # Public prompts: the one method that draws nothing in secret. The toy model writes too few texts for it.
+    # Public prompts: the one method that draws nothing in secret.
     file = write(tmp_path, methods={"public": {"method": "public"}, "copy": {"method": "copy"}})
     begun: list[str] = []
     beside = run_side_by_side(file, tmp_path / "beside", 2, on_cell=lambda cell, *_: begun.append(cell.name))
     alone = run_bench(BenchConfig.load(file), tmp_path / "alone")
-    assert [item.state for item in beside] == ["short", "done"] * 2 and len(begun) == 4
+    assert [item.state for item in beside] == ["done"] * 4 and len(begun) == 4
     assert [(item.method, item.seed, item.reason) for item in beside] == [
         (item.method, item.seed, item.reason) for item in alone
     ]
