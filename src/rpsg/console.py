@@ -78,7 +78,9 @@ class ProgressView:
             return
         self._last_line, self._last_stage = now, step.stage
         speed = _speed(step)
-        left = step.seconds / step.done * (step.total - step.done) if step.done else 0.0
+        # Texts that are written together end late together: what is left is not told by the first of them.
+        is_known = step.done * 4 >= step.total
+        left = step.seconds / step.done * (step.total - step.done) if step.done and is_known else 0.0
         rest = f", about {left:.0f} s left" if left >= 1 else ""
         print(
             f"{step.stage}: {step.done}/{step.total}{', ' + speed if speed else ''}{rest}",
