@@ -90,7 +90,9 @@ class _Chunks:
             now = time.monotonic()
             if now - reported >= _TELL_SECONDS:
                 reported = now
-                done, tokens = before.done + n_complete // n_each, before.n_tokens + n_tokens
+                # All are done when they are kept.
+                done = min(before.done + n_complete // n_each, before.total - 1)
+                tokens = before.n_tokens + n_tokens
                 seconds = before.seconds + now - began
                 # Nothing is new until it is kept.
                 self._on_progress(replace(before, done=done, n_tokens=tokens, n_new=0, seconds=seconds))
