@@ -230,7 +230,13 @@ def test_a_dry_run_says_of_a_data_file_what_plan_says_of_a_configuration(
     assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
     assert call("run", POSTS, "-n", "8", "--dry-run", *FAKE) == 0
     assert "two quiet cores" not in capsys.readouterr().out
-    assert f"rpsg run {POSTS} --dry-run" in refused(capsys, "plan", POSTS)
+    # Without options a data file has a plan of its own, by the same defaults.
+    assert call("plan", POSTS, "--json") == 0
+    by_default = capsys.readouterr().out
+    assert call("run", POSTS, "--dry-run", "--json") == 0
+    assert capsys.readouterr().out == by_default
+    assert call("validate", POSTS) == 0
+    assert "Configuration and data are fine" in capsys.readouterr().out
 
 
 def test_plan_warns_where_the_noise_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:

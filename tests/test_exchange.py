@@ -60,6 +60,15 @@ def test_what_was_left_is_found_by_the_note_in_the_run_folder(bucket: Bucket, tm
     assert was_in_bucket(tmp_path)
 
 
+def test_a_bucket_that_is_gone_can_be_left_behind(bucket: Bucket, tmp_path: Path) -> None:
+    note_place(tmp_path, bucket.url)
+    bucket.refuses = True
+    with pytest.raises(RunDirError, match=f"remove {tmp_path}/storage.json"):
+        clear_left(tmp_path)
+    (tmp_path / "storage.json").unlink()
+    clear_left(tmp_path)
+
+
 def test_small_objects_are_written_by_one_request(bucket: Bucket) -> None:
     open_exchange(bucket.url).write("1-0.json", "x" * 1_000_000)
     assert bucket.n_uploads == 0 and bucket.objects["texts/1-0.json"] == b"x" * 1_000_000

@@ -81,28 +81,28 @@ def init(
 
 @app.command()
 def validate(
-    config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="rpsg.yaml")],
+    source: Annotated[Path, typer.Argument(metavar="CONFIG_OR_DATA", help="rpsg.yaml, or a data file.")],
     as_json: Json = False,
 ) -> None:
     """Check configuration and data and say what would happen. Spends nothing."""
     from rpsg import pipeline
-    from rpsg.config import RunConfig
     from rpsg.console_plan import print_plan
+    from rpsg.options import build_config
 
-    config = RunConfig.load(config_file)
+    config = build_config(source, {}, [])
     corpus = pipeline.load_corpus(config)
     print_plan(config, corpus, pipeline.plan(config, corpus), as_json=as_json)
 
 
 @app.command()
 def plan(
-    config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="rpsg.yaml")],
+    source: Annotated[Path, typer.Argument(metavar="CONFIG_OR_DATA", help="rpsg.yaml, or a data file.")],
     as_json: Json = False,
 ) -> None:
     """Print in advance each release, its noise, its cost, and the calls of models. Spends nothing."""
-    from rpsg.config import RunConfig
+    from rpsg.options import build_config
 
-    _show_plan(RunConfig.load(config_file), as_json=as_json)
+    _show_plan(build_config(source, {}, []), as_json=as_json)
 
 
 @app.command()

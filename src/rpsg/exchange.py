@@ -62,7 +62,10 @@ def clear_left(private: Path) -> None:
     """
     place = _noted(private)
     if place:
-        open_exchange(place).clear()
+        try:
+            open_exchange(place).clear()
+        except RunDirError as error:
+            raise RunDirError(f"{error}. Where the bucket is gone, remove {private / _NOTE}") from None
         note_place(private, "")
 
 

@@ -134,7 +134,6 @@ class RayExecutor:
         name = secrets.token_hex(8)
         if storage:
             place = str(BucketUrl.parse(storage).below(f"rpsg-{name}"))
-            clear_left(private)
             note_place(private, place)
             self._undo.append(partial(clear_left, private))
         else:

@@ -31,7 +31,6 @@ _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:tr
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
 
 
-_DATA = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 SettingName = str | tuple[str, ...]
 
 
@@ -41,11 +40,6 @@ def read_yaml(path: Path) -> dict[str, object]:
     Raises:
         ConfigError: the file is missing or not a YAML mapping.
     """
-    if path.suffix.lower() in _DATA and path.exists():
-        raise ConfigError(
-            f"{path} is a data file, and a configuration is asked for; what a run of it would do says: "
-            f"rpsg run {path} --dry-run"
-        )
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except FileNotFoundError:
