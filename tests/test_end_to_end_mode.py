@@ -643,6 +643,9 @@ def test_declared_values_that_mean_nothing_are_refused(tmp_path: Path, values: l
     declared = {"path": "unused", "label_columns": ["topic"], "label_values": {"topic": values}}
     with pytest.raises(ConfigError, match="values must differ"):
         config(tmp_path / "run", data=declared)
+    # Methods without noise write by them too.
+    with pytest.raises(ConfigError, match="values must differ"):
+        RunConfig.parse({"data": declared, "method": "augpe", "guarantee": "none", "n": 20})
 
 
 def test_labels_may_hold_any_character(tmp_path: Path) -> None:

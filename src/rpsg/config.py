@@ -250,9 +250,7 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_end_to_end(self) -> Self:
-        if self.guarantee != "end-to-end":
-            return self
+    def _check_labels(self) -> Self:
         declared, columns = self.data.label_values, set(self.data.label_columns)
         for name, values in declared.items():
             if len(set(values)) < len(values) or {"", "other"} & set(values) or not values:
@@ -265,6 +263,12 @@ class RunConfig(Section):
                 "data.label_values must name the values of every label column, or of none (columns: "
                 f"{', '.join(sorted(columns)) or 'none'}; values for: {', '.join(sorted(declared))})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_end_to_end(self) -> Self:
+        if self.guarantee != "end-to-end":
+            return self
         if self.keys.vocabulary == "public" and self.keys.public is None:
             raise ValueError(
                 "keys.vocabulary: public needs keys.public, a file of public topics and phrases; make one "
@@ -285,9 +289,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check_epsilon(self) -> Self:
         if self.guarantee == "none" and self.epsilon is not None:
-            raise ValueError(
-                "epsilon has no meaning with guarantee: none, which adds no noise; leave epsilon out"
-            )
+            raise ValueError("epsilon has no meaning with guarantee: none, which adds no noise; leave it out")
         if self.epsilon is not None and self.epsilon < SMALLEST_EPSILON:
             allowed = self.guarantee == "end-to-end" and self.epsilon == 0
             if not allowed:

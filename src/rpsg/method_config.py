@@ -37,13 +37,15 @@ class AugpeConfig(Section):
         "paraphrase", description="fill: words are masked and filled in again, to a target length"
     )
     mask_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.6, description="of the words (`fill`)")
-    length_std: Annotated[float, Field(ge=0)] = Field(
+    length_std: Annotated[float, Field(ge=0, le=1000)] = Field(
         20.0, description="words; of the target length around the text's own (`fill`)"
     )
     lookahead: Annotated[int, Field(ge=0, le=20)] = Field(
         0, description="votes go to the mean of a candidate and so many variations of it"
     )
-    threshold: Annotated[float, Field(ge=0)] = Field(0.0, description="noisy counts below it are 0")
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="noisy counts below it are 0"
+    )
     class_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="of the budget, for the number of private texts of each class"
     )
@@ -56,7 +58,9 @@ class DpsgdConfig(Section):
         0.06, description="chance of each person to be in a step's sample"
     )
     steps: Count = Field(25, description="of the training; fixed in advance, the budget is solved for all")
-    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="longest gradient of one person")
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
+        1.0, description="longest gradient of one person"
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(5e-3, description="of Adam")
     rank: Count = Field(4, description="of what is added to the attention's weights (LoRA)")
     layers: Count = Field(8, description="of the model, from the last, that are trained")

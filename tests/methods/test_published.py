@@ -76,6 +76,9 @@ def test_a_run_and_its_card(tmp_path: Path, corpus: PrivateCorpus) -> None:
     assert "nominal epsilon" in card.statement and "No finite epsilon holds." in card.statement
     assert card.figures == () and card.choice is None and card.inputs.epsilon is None
     assert "nominal epsilon 4" in str(card.releases[0].parameters["reason"])
+    # Its noise comes from the experiment's seed.
+    page = (result.folder / "release/privacy_card.md").read_text()
+    assert "- Noise: none that a guarantee rests on" in page and "secure source" not in page
     ledger = read_run(tmp_path / "run/private/ledger.sqlite")
     assert check_card(path, ledger=ledger) == []
     assert run(settings, corpus).texts == result.texts

@@ -1,6 +1,6 @@
 """RUPTA: rewriting until nothing gives anybody away; no guarantee, and local models only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,8 +143,12 @@ def test_a_text_that_was_not_rewritten_is_never_released(
     assert result.texts == () and result.rejected["rewrite: no usable rewrite"] > 0
 
 
+@pytest.mark.parametrize(
+    "repeat",
+    [str.upper, lambda text: text.replace("'", "\u2019"), lambda text: text + " Thanks for reading."],
+)
 def test_a_text_that_the_model_repeats_is_never_released(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repeat: Callable[[str], str]
 ) -> None:
     class Echo(FakeTextModel):
         def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
@@ -152,7 +156,7 @@ def test_a_text_that_the_model_repeats_is_never_released(
             for request in requests:
                 text = request.messages[-1].content.partition("<text>\n")[2].partition("\n</text>")[0]
                 is_list = request.messages[0].content.startswith("You list")
-                replies.append("none" if is_list else f'"{text.upper()}"')
+                replies.append("none" if is_list else f'"{repeat(text)}"')
             return [Completion(text=reply, n_prompt_tokens=1, n_tokens=1, finish="stop") for reply in replies]
 
     monkeypatch.setattr(registry, "text_model", lambda *_, **__: Echo())

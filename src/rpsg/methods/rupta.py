@@ -133,9 +133,14 @@ def _rewrite_all(
 
 
 def _repeats(private_item: _PrivateRewrite) -> bool:
-    """Tells whether the newest rewrite is the text itself, or a piece of it, word for word."""
-    own, whole = (" ".join(words_of(text)) for text in (private_item.text, private_item.record.text))
-    return f" {own} " in f" {whole} "
+    """Tells whether the newest rewrite is the text, a piece of it, or holds all of it, word for word."""
+    texts = (private_item.text, private_item.record.text)
+    own, whole = (f" {' '.join(words_of(_straight(text)))} " for text in texts)
+    return own in whole or whole in own
+
+
+def _straight(text: str) -> str:
+    return text.replace("\u2019", "'").replace("\u2018", "'")
 
 
 def _collect(session: Session, private_items: Sequence[_PrivateRewrite]) -> list[PrivateVariant]:

@@ -70,7 +70,7 @@ def render_markdown(card: Card) -> str:
     parts.append(f"{card.attacker}\n")
     parts.append(
         f"- Method: {card.inputs.method}\n- Unit: {card.unit}\n- Released texts: {card.released_texts}\n"
-        f"- Noise: {'secure source' if card.secure_noise else 'fixed test noise, not private'}\n"
+        f"- Noise: {_noise(card)}\n"
         f"- Run: {card.inputs.run_id}\n"
     )
     if card.inputs.public_inputs:
@@ -108,6 +108,13 @@ def render_markdown(card: Card) -> str:
 def _check_type(card: object) -> None:
     if not isinstance(card, Card):
         raise PrivateDataError(f"only a privacy card can be written here, not {type(card).__name__}")
+
+
+def _noise(card: Card) -> str:
+    if not card.secure_noise:
+        return "fixed test noise, not private"
+    # What rpsg-published draws is no such noise, and its card says where that comes from.
+    return "secure source" if card.figures or card.choice else "none that a guarantee rests on"
 
 
 def escape(text: str) -> str:
