@@ -2,19 +2,26 @@
 
 import csv
 import json
+import shutil
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from rpsg.bench import cells
 from rpsg.bench.cells import Outcome, run_bench, split
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.bench.tables import Figure, make_tables, write_tables
+from rpsg.bench.vectors import KeptVectors
 from rpsg.data import read_corpus, sample_path
-from rpsg.errors import ConfigError
+from rpsg.errors import ConfigError, RpsgError, RunDirError
+from rpsg.llm.fake import HashEmbedder
 from rpsg.pipeline import load_corpus
+from rpsg.types import FloatArray
 
 POSTS = sample_path("posts_train.jsonl")
 CONFIGS = Path(__file__).parents[2] / "benchmarks/configs"
@@ -50,6 +57,9 @@ def test_every_cell_is_run_and_judged(done: tuple[Path, list[Outcome]]) -> None:
     assert [(item.method, item.seed, item.state) for item in outcomes] == [
         ("plain", 0, "done"), ("copy", 0, "done"), ("plain", 1, "done"), ("copy", 1, "done"),
     ]  # fmt: skip
+    # Given and held-out people of two seeds, their shuffled words, and what each cell wrote.
+    vectors = list((folder / "vectors").iterdir())
+    assert len(vectors) == 3 * 2 + 4 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in vectors)
     names = set(outcomes[0].figures)
     assert all(set(item.figures) == names for item in outcomes)
     assert {name.partition(": ")[0] for name in names} >= {"fidelity", "diversity", "membership"}
@@ -79,6 +89,40 @@ def test_what_is_done_is_not_done_again(
     folder, before = done
     monkeypatch.setattr(cells, "run", lambda *_, **__: pytest.fail("a cell was run again"))
     assert run_bench(config(), folder) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"holdout": 0.3}, {"settings": {**config().settings, "vote": {"enabled": False}}},
+        {"data": {"posts": {"path": str(sample_path("posts_test.jsonl")), "label_columns": ["topic"]}}},
+        {"seeds": [1, 2], "methods": {"plain": {"guarantee": "none", "delta": 1e-7}}},
+    ],
+)  # fmt: skip
+def test_cells_of_another_benchmark_are_never_taken_for_this_ones(
+    done: tuple[Path, list[Outcome]], changes: dict[str, object]
+) -> None:
+    with pytest.raises(RunDirError, match="other settings, data, judges or version"):
+        run_bench(config(**changes), done[0])
+
+
+def test_costs_are_those_of_the_whole_run_or_none(
+    done: tuple[Path, list[Outcome]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before = done
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    # Judging was cut short: the run is there, and knows only what its last process did.
+    for path in (copied / "cells").glob("*plain*"):
+        path.unlink()
+    again = run_bench(config(), copied)
+    assert [item.costs for item in again] == [item.costs for item in before]
+    # The run itself was: what its first process did is not known any more.
+    for name in ("cells", "costs"):
+        for path in (copied / name).glob("*plain*"):
+            path.unlink()
+    again = run_bench(config(), copied)
+    assert [bool(item.costs) for item in again] == [item.method == "copy" for item in again]
 
 
 def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +157,36 @@ def test_the_split_is_the_same_for_every_method_and_holds_people_out() -> None:
     assert given.records == again.records != split(config(), corpus, 4)[0].records
     assert not {r.record_id for r in given.records} & {r.record_id for r in held_out.records}
     assert len(held_out) == pytest.approx(0.2 * len(corpus), abs=1)
+
+
+def test_vectors_that_are_kept_are_those_of_the_same_texts_and_model(tmp_path: Path) -> None:
+    first, second = CountingEmbedder(), CountingEmbedder()
+    texts = ["one text", "another text"]
+    kept = KeptVectors(first, tmp_path / "vectors").embed(texts)
+    assert np.array_equal(kept, HashEmbedder().embed(texts))
+    assert np.array_equal(KeptVectors(second, tmp_path / "vectors").embed(texts), kept)
+    assert first.n == 2 and second.n == 0
+    swapped = KeptVectors(second, tmp_path / "vectors").embed(texts[::-1])
+    assert np.array_equal(swapped, kept[::-1]) and second.n == 2
+    other = CountingEmbedder(name="other")
+    KeptVectors(other, tmp_path / "vectors").embed(texts)
+    assert other.n == 2
+
+
+class CountingEmbedder(HashEmbedder):
+    def __init__(self, *, name: str = "hash") -> None:
+        super().__init__()
+        self.name, self.n = name, 0
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        self.n += len(texts)
+        return super().embed(texts)
+
+
+def test_a_benchmark_cut_short_has_every_data_set_and_method() -> None:
+    data = {name: {"path": str(POSTS)} for name in ("one", "two")}
+    found = cells_of(config(data=data))
+    assert [(cell.seed, cell.data) for cell in found[::2]] == [(0, "one"), (0, "two"), (1, "one"), (1, "two")]
 
 
 def test_methods_without_epsilon_have_one_cell() -> None:
@@ -166,14 +240,40 @@ def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
         ({"methods": {"x": {"method": "augpe"}}}, "data.label_values"),
         ({"methods": {"a b": {}, "a-b": {}}}, "one name"),
         ({"settings": {"writer": 1}}, "unknown configuration key"),
+        ({"methods": {"x": {"method": ["rpsg"]}}}, "is no method"),
+        ({"methods": {"x" * 300: {}}}, "too long"),
+        (
+            {"methods": {"x": {"epsilon": 8}}},
+            "methods.x.epsilon would be that of some cells only; set epsilons",
+        ),
+        ({"methods": {"x": {"data": {"min_words": 60}}}}, "methods.x.data would be"),
+        ({"settings": {"n": 30}}, "settings.n would be"),
+        ({"settings": {"models": {"write": "fake"}}}, "settings.models.write: name the models"),
+        ({"settings": {"models": "fake"}}, "settings.models: name a model for each task"),
+        ({"language_model": "nowhere/nothing"}, "nowhere/nothing"),
+        ({"sentiment_judge": "nowhere/nothing"}, "nowhere/nothing"),
+        ({"holdout": 0.01}, "those held out have . texts; figures need 20"),
+        ({"data": {"posts": {"path": "nowhere.jsonl"}}}, "nowhere.jsonl"),
     ],
 )
 def test_benchmarks_that_cannot_be_run_are_refused_before_they_begin(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(RpsgError, match=message):
         run_bench(config(**changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_values_given_twice_are_refused() -> None:
+    for changes in ({"seeds": [0, 0]}, {"epsilons": [4, 4.0]}, {"n": [20, 20]}):
+        with pytest.raises(ValidationError, match="must differ"):
+            config(**changes)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RunDirError, match="cannot be made a folder"):
+        run_bench(config(), tmp_path / "out")
 
 
 def test_a_reference_is_one_of_the_methods(tmp_path: Path) -> None:
@@ -194,7 +294,7 @@ def test_each_size_has_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("name", "n_cells", "n_methods"),
-    [("quick", 18, 6), ("small", 45, 10), ("abstracts", 21, 7), ("standard", 78, 9), ("full", 2052, 22)],
+    [("quick", 18, 6), ("small", 45, 10), ("abstracts", 27, 9), ("standard", 78, 9), ("full", 2052, 22)],
 )
 def test_the_configurations_are_benchmarks(name: str, n_cells: int, n_methods: int) -> None:
     found: list[Cell] = cells_of(BenchConfig.load(CONFIGS / f"{name}.yaml"))

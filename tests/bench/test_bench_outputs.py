@@ -2,23 +2,22 @@
 
 import csv
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import t, ttest_rel
+from scipy.stats import ttest_rel
 from test_bench import config
 
 from rpsg.audit.estimators import holm
 from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import differences, differences_csv
-from rpsg.bench.figures import draw_figures
+from rpsg.bench.figures import _frontier, draw_figures
 from rpsg.bench.page import write_page
 from rpsg.bench.planning import plan_bench
-from rpsg.bench.tables import make_tables, named_differences, write_tables
+from rpsg.bench.tables import make_tables, missing_of, named_differences, write_tables
 from rpsg.errors import ConfigError
 from test_cli import call
 
@@ -47,40 +46,46 @@ OUTCOMES = [
 ]  # fmt: skip
 
 
-def test_methods_are_compared_in_blocks_and_corrected_for_their_number() -> None:
+def test_methods_are_compared_in_pairs_and_corrected_for_their_number() -> None:
     found = {
         (item.method, item.epsilon, item.reference_epsilon): item
         for item in differences(OUTCOMES, "rpsg")
         if item.figure == ACCURACY
     }
     assert set(found) == {("worse", 4.0, 4.0), ("noisy", 4.0, 4.0), ("copy", None, 1.0), ("copy", None, 4.0)}
-    worse = found["worse", 4.0, 4.0]
-    # Two-way analysis of variance by hand: 5 methods, 3 seeds, (5 - 1)(3 - 1) degrees of freedom.
-    table = np.array([OURS, OURS, WORSE, NOISY, WORSE])
-    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    error = math.sqrt(np.sum(rest**2) / 8 * 2 / 3)
-    assert worse.mean == pytest.approx(-0.1) and worse.n_seeds == 3
-    assert worse.half == pytest.approx(t.ppf(0.975, 8) * error)
-    assert worse.p_value == pytest.approx(2 * t.sf(0.1 / error, 8))
+    for name, values in (("worse", WORSE), ("noisy", NOISY)):
+        item, paired = found[name, 4.0, 4.0], ttest_rel(values, OURS)
+        low, high = paired.confidence_interval()
+        assert item.p_value == pytest.approx(paired.pvalue) and item.n_seeds == 3
+        assert (item.mean - item.half, item.mean + item.half) == pytest.approx((low, high))
     adjusted = [item.adjusted for item in found.values()]
     assert adjusted == pytest.approx(list(holm([item.p_value for item in found.values()])))
 
 
-def test_with_two_methods_it_is_the_paired_test() -> None:
-    both = cells("rpsg", 4.0, OURS) + cells("noisy", 4.0, NOISY)
-    (found,) = (item for item in differences(both, "rpsg") if item.figure == ACCURACY)
-    paired = ttest_rel(NOISY, OURS)
-    low, high = paired.confidence_interval()
-    assert found.p_value == pytest.approx(paired.pvalue)
-    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+def test_a_noisy_method_is_not_called_different_by_the_spread_of_the_quiet_ones() -> None:
+    """Without any true difference, one of eight methods five times as noisy as the others."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(200):
+        others = [cells(f"m{i}", 4.0, rng.normal(0.5, 0.01, 3).tolist()) for i in range(7)]
+        outcomes = [*cells("rpsg", 4.0, rng.normal(0.5, 0.01, 3).tolist()), *(i for o in others for i in o)]
+        outcomes += cells("wild", 4.0, rng.normal(0.5, 0.05, 3).tolist())
+        found = [item for item in differences(outcomes, "rpsg") if item.figure == ACCURACY]
+        wrong += any(item.adjusted < 0.05 for item in found)
+    assert wrong <= 20  # of 200, at most 0.05 expected; 0.15 and more with one spread for all
 
 
-def test_a_small_difference_that_happens_to_repeat_is_no_finding() -> None:
-    """Two seeds that differ by the same amount have no spread of their own, but other methods have."""
-    lucky = [value + 0.001 for value in OURS]
-    found = differences([*cells("lucky", 4.0, lucky), *OUTCOMES], "rpsg")
-    (p_value,) = (item.p_value for item in found if item.method == "lucky" and item.figure == ACCURACY)
-    assert p_value > 0.5
+def test_models_and_sizes_are_corrected_for_together() -> None:
+    two = [*cells("rpsg", 4.0, OURS), *cells("worse", 4.0, WORSE)]
+    both = [*two, *cells("rpsg", 4.0, OURS, n=40), *cells("worse", 4.0, WORSE, n=40)]
+    alone, together = ([i for i in differences(o, "rpsg") if i.figure == ACCURACY] for o in (two, both))
+    assert together[0].adjusted == pytest.approx(2 * alone[0].p_value)
+
+
+def test_what_is_the_same_in_every_seed_has_no_spread_to_test_against() -> None:
+    base = [*cells("rpsg", 4.0, [0.5] * 3), *cells("same", 4.0, [0.5] * 3), *cells("other", 4.0, [0.4] * 3)]
+    found = {item.method: item.p_value for item in differences(base, "rpsg") if item.figure == ACCURACY}
+    assert found == {"same": 1.0, "other": 0.25}
 
 
 def test_only_cells_that_are_done_and_alike_are_compared() -> None:
@@ -88,21 +93,45 @@ def test_only_cells_that_are_done_and_alike_are_compared() -> None:
     assert differences(ours + cells("worse", 1.0, WORSE), "rpsg") == []
     assert differences(ours + cells("worse", 4.0, WORSE, n=10), "rpsg") == []
     assert differences(ours + cells("worse", 4.0, WORSE, state="short"), "rpsg") == []
-    assert differences(ours + cells("worse", 4.0, WORSE[:2]), "rpsg") == []
     assert {item.p_value for item in differences(ours + cells("same", 4.0, OURS), "rpsg")} == {1.0}
     # A cell that is missing costs a degree of freedom, not the comparison.
-    assert differences(ours + cells("noisy", 4.0, NOISY) + cells("worse", 4.0, WORSE[:2]), "rpsg")
+    (two,) = (i for i in differences(ours + cells("worse", 4.0, WORSE[:2]), "rpsg") if i.figure == ACCURACY)
+    assert two.n_seeds == 2
+    assert differences(ours + cells("worse", 4.0, WORSE[:1]), "rpsg") == []
 
 
 def test_differences_beyond_chance_are_named(tmp_path: Path) -> None:
     write_tables(OUTCOMES, "rpsg", tmp_path)
     page = (tmp_path / "tables.md").read_text()
-    assert "| posts | m | worse | 4 | 4 | 20 | utility: next_word_accuracy | -0.1 (" in page
+    assert r"| posts | m | worse | 4 | 4 | 20 | utility: next\_word\_accuracy | -0.1 (" in page
     named = named_differences(differences(OUTCOMES, "rpsg"))
     assert {row[2] for row in named} == {"worse", "copy"}
     rows = list(csv.DictReader(differences_csv(differences(OUTCOMES, "rpsg")).splitlines()))
     assert len(rows) == 12 and rows[0]["method"] == "worse" and float(rows[0]["difference"]) < 0
     assert {row["figure"] for row in rows} == {ACCURACY, DISTANCE, LEAKS}
+
+
+def test_names_cannot_break_a_table_or_become_commands(tmp_path: Path) -> None:
+    odd = "a|b\n<i>x\\input{/etc/passwd}$^2~"
+    write_tables([*OUTCOMES, *cells(odd, 4.0, WORSE)], "rpsg", tmp_path)
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    rows = [line for line in lines if "input" in line and line.startswith("|")]
+    assert rows and all(line.endswith("|") and r"a\|b \<i\>x" in line for line in rows)
+    latex = (tmp_path / "tables.tex").read_text()
+    assert "\\input{" not in latex and r"x\textbackslash{}input\{/etc/passwd\}\$\textasciicircum{}2" in latex
+    assert "\n<i>" not in latex
+
+
+def test_a_figure_that_some_seeds_lack_is_named() -> None:
+    lacking = [*OUTCOMES[:2], replace(OUTCOMES[2], figures={ACCURACY: 0.5})]
+    (line,) = missing_of(make_tables(lacking))[:1]
+    assert f"{DISTANCE}: 2 of 3 seeds have it" in line or f"{LEAKS}: 2 of 3 seeds have it" in line
+    assert missing_of(make_tables(OUTCOMES)) == []
+
+
+def test_costs_of_nothing_are_drawn() -> None:
+    free = [replace(item, costs={"seconds": 0.0}) for item in OUTCOMES]
+    assert list(_frontier(make_tables(free)))
 
 
 def test_the_verdicts_of_audits_are_counted() -> None:
@@ -166,6 +195,13 @@ def test_one_cell_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     name = "posts_copy_fake_epsilon-None_n-20_seed-1"
     assert call("bench", str(file), "-o", str(tmp_path / "out"), "--cell", name) == 0
     assert [path.stem for path in (tmp_path / "out/cells").iterdir()] == [name]
+    capsys.readouterr()
+    # A queue looks at the status.
+    too_many = {**config(n=500).model_dump(mode="json", exclude_unset=True)}
+    file.write_text(json.dumps(too_many))
+    name = "posts_plain_fake_epsilon-None_n-500_seed-0"
+    assert call("bench", str(file), "-o", str(tmp_path / "more"), "--cell", name) == 1
+    assert "failed: posts, plain, seed 0: " in capsys.readouterr().out
     assert not (tmp_path / "out/tables.md").exists()
     assert call("bench", str(file), "-o", str(tmp_path / "out"), "--cell", "none") == 2
     assert "no cell none" in capsys.readouterr().err

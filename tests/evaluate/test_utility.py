@@ -107,6 +107,11 @@ def test_next_word_prefers_texts_like_the_holdout() -> None:
     assert accuracy.baseline is not None and accuracy.baseline < accuracy.value
     assert (perplexity.low or 0) < perplexity.value < (perplexity.high or 0) < (perplexity.baseline or 0)
     assert accuracy.n == 100
+    alone = NextWordMetric(settings=TINY, compared=False).score(comparison)
+    assert [(score.value, score.low, score.high) for score in alone] == [
+        (score.value, score.low, score.high) for score in (accuracy, perplexity)
+    ]
+    assert [(score.reference, score.baseline) for score in alone] == [(None, None)] * 2
 
 
 class Keyword:

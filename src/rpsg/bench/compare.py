@@ -19,9 +19,9 @@ from rpsg.bench.judge import JOINT_P, WITHOUT_LEAK
 class Difference:
     """A method's figure minus the reference's, all else alike.
 
-    A seed gives every method the same split of the people: a randomised block design. Each figure is modelled
-    as one part for the method and one for the seed; the spread of what is left, over all methods, is what a
-    difference is held against (Student's test, two-sided).
+    A seed gives every method the same split of the people, so seeds are pairs: Student's paired test over the
+    seeds that both have, two-sided. The spread is that of the two methods alone: that of others may be many
+    times larger or smaller, and pooled would make differences of the noisier ones look certain.
 
     Attributes:
         data: the data set.
@@ -33,9 +33,9 @@ class Difference:
         figure: family and name.
         mean: of the difference.
         half: half of its 95 % interval.
-        n_seeds: of the method and the reference together.
+        n_seeds: that both have.
         p_value: as if this were the only one.
-        adjusted: by Holm's method over all comparisons of this figure on this data set.
+        adjusted: by Holm's method over all comparisons of this figure on this data set, all models and sizes.
     """
 
     data: str
@@ -54,8 +54,6 @@ class Difference:
 
 _Side = tuple[str, float | None]
 _Seeds = dict[int, Outcome]
-# Fewer degrees of freedom say nothing of a spread.
-_LEAST_FREEDOM = 2
 
 
 def differences(outcomes: Sequence[Outcome], reference: str) -> list[Difference]:
@@ -74,83 +72,61 @@ def differences(outcomes: Sequence[Outcome], reference: str) -> list[Difference]
     for item in outcomes:
         if item.state == "done":
             groups[item.data, item.model, item.n][item.method, item.epsilon][item.seed] = item
-    found: list[Difference] = []
-    for sides in groups.values():
-        names = dict.fromkeys(
-            name for cells in sides.values() for cell in cells.values() for name in cell.figures
-        )
-        for figure in names:
-            # Controls and p-values are no merits of a method.
-            if figure != JOINT_P and not figure.endswith(WITHOUT_LEAK):
-                found += _adjusted(list(_compare(figure, sides, reference)))
-    return found
+    families: dict[tuple[str, str], list[Difference]] = defaultdict(list)
+    for (data, _, _), sides in groups.items():
+        for found in _compare(sides, reference):
+            families[data, found.figure].append(found)
+    return [item for family in families.values() for item in _adjusted(family)]
 
 
-def _compare(figure: str, sides: Mapping[_Side, _Seeds], reference: str) -> Iterator[Difference]:
-    values = {
-        (side, seed): cell.figures[figure]
-        for side, cells in sides.items()
-        for seed, cell in cells.items()
-        if figure in cell.figures
-    }
-    blocks = _Blocks(values)
+def _compare(sides: Mapping[_Side, _Seeds], reference: str) -> Iterator[Difference]:
     for side, other in product(sides, sides):
         alike = side[1] == other[1] or None in (side[1], other[1])
-        seeds = {seed for seed in sides[side] if (side, seed) in values and (other, seed) in values}
-        if side[0] == reference or other[0] != reference or not alike or len(seeds) < 2:
+        if side[0] != reference and other[0] == reference and alike:
+            yield from _compare_two(sides[side], sides[other])
+
+
+def _compare_two(own: _Seeds, reference: _Seeds) -> Iterator[Difference]:
+    pairs = [(cell, reference[seed]) for seed, cell in own.items() if seed in reference]
+    for figure in dict.fromkeys(name for cell, _ in pairs for name in cell.figures):
+        found = [
+            cell.figures[figure] - other.figures[figure]
+            for cell, other in pairs
+            if figure in cell.figures and figure in other.figures
+        ]
+        # Controls and p-values are no merits of a method.
+        if len(found) < 2 or figure == JOINT_P or figure.endswith(WITHOUT_LEAK):
             continue
-        tested = blocks.contrast(side, other)
-        if tested is not None:
-            mean, half, p_value = tested
-            first = next(iter(sides[side].values()))
-            yield Difference(
-                data=first.data,
-                model=first.model,
-                n=first.n,
-                method=side[0],
-                epsilon=side[1],
-                reference_epsilon=other[1],
-                figure=figure,
-                mean=mean,
-                half=half,
-                n_seeds=len(seeds),
-                p_value=p_value,
-                adjusted=p_value,
-            )
+        first, other = pairs[0]
+        mean, half, p_value = _paired(found)
+        yield Difference(
+            data=first.data,
+            model=first.model,
+            n=first.n,
+            method=first.method,
+            epsilon=first.epsilon,
+            reference_epsilon=other.epsilon,
+            figure=figure,
+            mean=mean,
+            half=half,
+            n_seeds=len(found),
+            p_value=p_value,
+            adjusted=p_value,
+        )
 
 
-class _Blocks:
-    """The additive model of methods and seeds, by least squares; cells may be missing."""
+def _paired(found: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the mean of some differences, half of its 95 % interval, and p."""
+    from scipy.stats import t as student
 
-    def __init__(self, values: Mapping[tuple[_Side, int], float]) -> None:
-        self._sides = {side: place for place, side in enumerate(dict.fromkeys(side for side, _ in values))}
-        seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
-        design = np.zeros((len(values), len(self._sides) + len(seeds)))
-        for row, (side, seed) in enumerate(values):
-            design[row, self._sides[side]] = design[row, len(self._sides) + seeds[seed]] = 1
-        observed = np.array(list(values.values()), dtype=np.float64)
-        self._inverse = np.linalg.pinv(design.T @ design)
-        self._effects = self._inverse @ design.T @ observed
-        self._freedom = len(values) - int(np.linalg.matrix_rank(design)) if len(values) else 0
-        self._residual = float(np.sum((observed - design @ self._effects) ** 2))
-        # Of figures that agree to the last digit rounding is all that is left.
-        if self._residual <= len(values) * (1e-12 * float(np.max(np.abs(observed), initial=0))) ** 2:
-            self._residual = 0.0
-
-    def contrast(self, side: _Side, other: _Side) -> tuple[float, float, float] | None:
-        """Returns a difference, half of its 95 % interval, and p; None where nothing can be tested."""
-        from scipy.stats import t as student
-
-        if self._freedom < _LEAST_FREEDOM:
-            return None
-        weights = np.zeros(len(self._effects))
-        weights[self._sides[side]], weights[self._sides[other]] = 1, -1
-        mean = float(weights @ self._effects)
-        error = math.sqrt(self._residual / self._freedom * float(weights @ self._inverse @ weights))
-        if error == 0:
-            return mean, 0.0, 1.0 if abs(mean) < 1e-12 else 0.0
-        half = float(student.ppf(0.975, self._freedom)) * error
-        return mean, half, 2 * float(student.sf(abs(mean) / error, self._freedom))
+    n, mean, spread = len(found), float(np.mean(found)), float(np.std(found, ddof=1))
+    # Of figures that agree to the last digit rounding is all that is left. That every seed says the same to
+    # the digit has no spread to test against; that they have one sign is what is left to go by.
+    if spread <= 1e-12 * float(np.max(np.abs(found))):
+        return mean, 0.0, 1.0 if mean == 0 else 0.5 ** (n - 1)
+    error = spread / math.sqrt(n)
+    half = float(student.ppf(0.975, n - 1)) * error
+    return mean, half, 2 * float(student.sf(abs(mean) / error, n - 1))
 
 
 def _adjusted(items: Sequence[Difference]) -> list[Difference]:

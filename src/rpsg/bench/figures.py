@@ -148,7 +148,7 @@ def _frontier(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
             y, x, seconds = row.figures[utility], leaks.figures[_LEAKAGE], cost.figures["seconds"]
             if x is None or y is None or seconds is None:
                 continue
-            size = 20 + 300 * seconds.mean / max(times)
+            size = 20 + 300 * seconds.mean / (max(times) or 1.0)
             color = mpl.colormaps["tab20"](place % 20)
             panel.scatter(x.mean, y.mean, s=size, alpha=0.8, color=color, label=_name_of(row.key, rows))
         panel.axvline(0.5, ls=":", c="0.5")

@@ -1,7 +1,9 @@
 """What a cell's release is worth, and what it gives away: the same figures for every method."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rpsg import registry
 from rpsg.audit.finding import Finding
@@ -9,6 +11,7 @@ from rpsg.audit.linkage import pair_rows
 from rpsg.audit.run import AuditSettings, audit
 from rpsg.audit.split import game_of
 from rpsg.bench.matrix import BenchConfig
+from rpsg.bench.vectors import KeptVectors
 from rpsg.config import RunConfig
 from rpsg.errors import DataError
 from rpsg.evaluate.run import evaluate_run, sample_of
@@ -61,7 +64,13 @@ class Judgement:
 
 
 def judge_release(
-    bench: BenchConfig, config: RunConfig, result: RunResult, given: PrivateCorpus, held_out: PrivateCorpus
+    bench: BenchConfig,
+    config: RunConfig,
+    result: RunResult,
+    given: PrivateCorpus,
+    held_out: PrivateCorpus,
+    *,
+    vectors: Path,
 ) -> Judgement:
     """Scores a release, and attacks it.
 
@@ -71,9 +80,10 @@ def judge_release(
         result: the finished run.
         given: the people whose texts the method had.
         held_out: people whose texts no method had.
+        vectors: folder for those of private texts, which other cells need too.
     """
     seeds = read_seeds(result.folder / "private/ledger.sqlite")
-    figures = _scores(bench, config, result, given, held_out)
+    figures = _scores(bench, config, result, given, held_out, vectors)
     figures |= _agreement(bench, config, result, given, seeds)
     try:
         attacked, verdict = _attacks(config, result, given, held_out, seeds)
@@ -83,7 +93,12 @@ def judge_release(
 
 
 def _scores(
-    bench: BenchConfig, config: RunConfig, result: RunResult, given: PrivateCorpus, held_out: PrivateCorpus
+    bench: BenchConfig,
+    config: RunConfig,
+    result: RunResult,
+    given: PrivateCorpus,
+    held_out: PrivateCorpus,
+    vectors: Path,
 ) -> dict[str, float]:
     labels = [name for name in given.label_columns if _shares_values(name, result, given)]
     synthetic = TextSample(
@@ -93,12 +108,18 @@ def _scores(
     judged = evaluate_run(
         result.folder,
         {"real": sample_of(given), "holdout": sample_of(held_out), "synthetic": synthetic},
-        embedder=registry.embedder(config.models.embed),
+        embedder=KeptVectors(registry.embedder(config.models.embed), vectors),
         labels=labels,
         language_model=bench.language_model,
+        # What real texts get is the row of copies.
+        compared=False,
         seed=config.seed,
     )
-    return {f"{family}: {item.name}": item.value for family, item in judged.scores if item.value is not None}
+    return {
+        f"{family}: {item.name}": item.value
+        for family, item in judged.scores
+        if item.value is not None and math.isfinite(item.value)
+    }
 
 
 def _shares_values(name: str, result: RunResult, given: PrivateCorpus) -> bool:

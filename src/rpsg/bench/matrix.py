@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Self, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rpsg.config import DataConfig, Epsilon, RunConfig, Share, merge
 from rpsg.endpoints import Count, Section
@@ -18,6 +18,17 @@ from rpsg.yaml_file import read_yaml
 
 # Fewer have no figures.
 _Size = Annotated[int, Field(ge=MIN_ROWS)]
+# Of a file system, less what a temporary name adds.
+_LONGEST_NAME = 220
+# What a cell may not set for itself: cells are alike in it, or are counted by it.
+_OF_THE_BENCHMARK = {
+    "n": "set n of the benchmark",
+    "seed": "set seeds of the benchmark",
+    "epsilon": "set epsilons of the benchmark",
+    "data": "set it under data of the benchmark",
+    "evaluate": "the benchmark judges every cell alike",
+    "output": "each cell has a folder of its own",
+}
 _UNSAFE = re.compile(r"[^A-Za-z0-9.]+")
 
 
@@ -62,6 +73,13 @@ class BenchConfig(Section):
     def compared_with(self) -> str:
         """The method that others are compared with."""
         return self.reference or next(iter(self.methods))
+
+    @field_validator("seeds", "epsilons", "n")
+    @classmethod
+    def _differ(cls, values: object) -> object:
+        if isinstance(values, tuple) and len(set(values)) < len(values):
+            raise ValueError("values must differ: equal cells would count twice")
+        return values
 
     @model_validator(mode="after")
     def _reference_is_a_method(self) -> Self:
@@ -134,14 +152,25 @@ def cells_of(config: BenchConfig) -> list[Cell]:
             cell.run_config(Path("unused"))
         except ConfigError as error:
             raise ConfigError(f"{cell.name}: {error}") from None
+    longest = max((cell.name for cell in found), key=len)
+    if len(longest) > _LONGEST_NAME:
+        raise ConfigError(
+            f"names of data and methods are too long: a cell's folder would have {len(longest)} characters, "
+            f"at most {_LONGEST_NAME} fit"
+        )
     if len({cell.name for cell in found}) < len(found):
         raise ConfigError("two cells of the benchmark have one name; give data and methods different names")
     return found
 
 
 def _cells(config: BenchConfig) -> Iterator[Cell]:
-    # Seed by seed: a benchmark that is cut short compares methods on the same people.
-    for (name, data), seed, n in product(config.data.items(), config.seeds, config.sizes):
+    _check_settings("settings", config.settings)
+    for name, data in config.data.items():
+        _check_settings(f"data.{name}.settings", data.settings)
+    for method, own in config.methods.items():
+        _check_settings(f"methods.{method}", own, may_write=True)
+    # Seed by seed: a benchmark that is cut short compares methods on the same people, on all data sets.
+    for seed, (name, data), n in product(config.seeds, config.data.items(), config.sizes):
         for method, own in config.methods.items():
             settings = _settings(config, data, own)
             # A method may have a model of its own: DP-SGD trains one, RUPTA's reads private text.
@@ -163,6 +192,17 @@ def _cells(config: BenchConfig) -> Iterator[Cell]:
                 )
 
 
+def _check_settings(where: str, settings: Mapping[str, object], *, may_write: bool = False) -> None:
+    for key, instead in _OF_THE_BENCHMARK.items():
+        if key in settings:
+            raise ConfigError(f"{where}.{key} would be that of some cells only; {instead}")
+    models = settings.get("models", {})
+    if not isinstance(models, Mapping):
+        raise ConfigError(f"{where}.models: name a model for each task, such as {{abstract: NAME}}")
+    if "write" in models and not may_write:
+        raise ConfigError(f"{where}.models.write: name the models that write as models: of the benchmark")
+
+
 def _model_in(settings: Mapping[str, object], task: str) -> str | None:
     models = settings.get("models")
     return str(models[task]) if isinstance(models, Mapping) and models.get(task) else None
@@ -170,7 +210,7 @@ def _model_in(settings: Mapping[str, object], task: str) -> str | None:
 
 def _takes_epsilon(settings: Mapping[str, object]) -> bool:
     method = cast("MethodName", settings.get("method", "rpsg"))
-    if method not in GUARANTEES:
+    if not isinstance(method, str) or method not in GUARANTEES:
         raise ConfigError(f"methods: {method!r} is no method; known: {', '.join(GUARANTEES)}")
     return settings.get("guarantee", GUARANTEES[method][0]) != "none" and method != "public"
 

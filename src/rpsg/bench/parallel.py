@@ -4,12 +4,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from rpsg.bench.cells import Outcome, ended, keep_outcome, make_folder, read_outcome
+from rpsg.bench.cells import (
+    Outcome,
+    check_bench,
+    ended,
+    keep_outcome,
+    make_folder,
+    read_outcome,
+    read_outcomes,
+)
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 
 # Before a cell has finished nobody knows what one takes; the embedded models take about this.
@@ -36,13 +44,17 @@ def run_side_by_side(
 
     Raises:
         ConfigError: the benchmark's settings are not allowed.
+        DataError: a data set cannot be read, or is too small.
+        RunDirError: the folder holds cells of another benchmark, or is none.
     """
-    cells = cells_of(BenchConfig.load(config_file))
+    config = BenchConfig.load(config_file)
+    cells, made_of = cells_of(config), check_bench(config)
     make_folder(folder)
-    jobs = _Jobs(config_file, folder, n_jobs)
+    kept = read_outcomes(folder, made_of)
+    jobs = _Jobs(config_file, folder, n_jobs, made_of)
     try:
         for number, cell in enumerate(cells):
-            found = read_outcome(folder, cell)
+            found = kept.get(cell.name)
             if found is None or found.state == "failed":
                 jobs.wait_for_room()
                 on_cell(cell, number, len(cells))
@@ -50,14 +62,15 @@ def run_side_by_side(
         jobs.wait_for_all()
     finally:
         jobs.stop()
-    return [found for cell in cells if (found := read_outcome(folder, cell)) is not None]
+    return list(read_outcomes(folder, made_of).values())
 
 
 class _Jobs:
-    def __init__(self, config_file: Path, folder: Path, n_jobs: int) -> None:
+    def __init__(self, config_file: Path, folder: Path, n_jobs: int, made_of: Mapping[str, str]) -> None:
         self._command = ["bench", str(config_file), "-o", str(folder), "--quiet", "--cell"]
         self._folder = folder
         self._n_jobs = n_jobs
+        self._made_of = made_of
         self._running: list[tuple[Cell, psutil.Popen]] = []
         self._largest = 0
 
@@ -106,9 +119,9 @@ class _Jobs:
             if status is None:
                 continue
             self._running.remove((cell, process))
-            if read_outcome(self._folder, cell) is None:
+            if read_outcome(self._folder, cell.name) is None:
                 why = f"its process ended with status {status} and left no outcome (out of memory?)"
-                keep_outcome(self._folder, cell, ended(cell, why))
+                keep_outcome(self._folder, cell, ended(cell, why), self._made_of[cell.name])
 
 
 def _free() -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from rpsg.audit.verdict import LEAK
 from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import Difference, differences, differences_csv
+from rpsg.privacy.card_file import escape
 from rpsg.rundir import write_text
 
 _TITLES = {
@@ -33,7 +34,11 @@ NOTE = (
     "failed, not that a method is private."
 )
 _FOUND = "share of seeds in which the audit found a leak"
-_LATEX = str.maketrans({char: "\\" + char for char in "%&_#$"})
+# A name must not become a command.
+_LATEX = str.maketrans(
+    {char: "\\" + char for char in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\n": " ", "\r": " "}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +138,13 @@ def _table(
             name: Figure.of([found for found in (value(item, name) for item in done) if found is not None])
             for name in columns
         }
-        missing = "; ".join(f"seed {item.seed} {item.state}: {item.reason}" for item in items if item.reason)
-        rows.append(Row(key=key, figures=figures, missing=missing))
+        missing = [f"seed {item.seed} {item.state}: {item.reason}" for item in items if item.reason]
+        missing += [
+            f"{name}: {figure.n} of {len(done)} seeds have it"
+            for name, figure in figures.items()
+            if figure is not None and figure.n < len(done)
+        ]
+        rows.append(Row(key=key, figures=figures, missing="; ".join(missing)))
     return title, columns, rows
 
 
@@ -165,7 +175,7 @@ LEVEL = 0.05
 
 def show_epsilon(epsilon: float | None) -> str:
     """Returns an epsilon in words."""
-    return "-" if epsilon is None else f"{epsilon:g}"
+    return "-" if epsilon is None else f"{epsilon:.12g}"
 
 
 def cells_of(row: Row, columns: Iterable[str]) -> list[str]:
@@ -192,10 +202,10 @@ def about_differences(compared: Sequence[Difference], reference: str) -> str:
     n_named = sum(item.adjusted < LEVEL for item in compared)
     return (
         f"Each method against {reference} of the same data, model, size and epsilon (where one takes none: "
-        "at every epsilon of the other): randomised blocks, a seed being a block; Student's test with the "
-        "spread of all methods together, two-sided, p by Holm's method over the comparisons of one figure on "
-        f"one data set. {n_named} of {len(compared)} differences have p below {LEVEL}; all are in "
-        "differences.csv. With few seeds the test has little power: no difference here is no proof of "
+        "at every epsilon of the other): Student's paired test over seeds, two-sided, p by Holm's method "
+        f"over the comparisons of one figure on one data set. {n_named} of {len(compared)} differences have "
+        f"p below {LEVEL}; all are in differences.csv. With few seeds the test has little power (with three, "
+        "a difference must be three to nine times its spread over seeds): no difference here is no proof of "
         "likeness. Figures are many, and Holm's method is used within each only: some may be chance."
     )
 
@@ -206,7 +216,8 @@ DIFFERENCES_HEAD = (
 
 
 def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    parts = [[escape(cell) for cell in cells] for cells in (head, *rows)]
+    return [f"| {' | '.join(cells)} |" for cells in (parts[0], ["---"] * len(head), *parts[1:])]
 
 
 def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference: str) -> str:
@@ -218,13 +229,14 @@ def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference
     parts += [*_lines(DIFFERENCES_HEAD, named_differences(compared)), ""]
     missing = missing_of(tables)
     parts.append("## Cells that are not averaged, or lack a figure\n")
-    parts += [f"- {line}" for line in missing] or ["None."]
+    parts += [f"- {escape(line)}" for line in missing] or ["None."]
     return "\n".join(parts) + "\n"
 
 
 def missing_of(tables: Sequence[Table]) -> list[str]:
     """Names the cells that are not averaged, or lack a figure."""
-    return [f"{', '.join(row.key)}: {row.missing}" for row in tables[0][2] if row.missing]
+    lines = (f"{', '.join(row.key)}: {row.missing}" for _, _, rows in tables for row in rows if row.missing)
+    return list(dict.fromkeys(lines))
 
 
 def _latex(tables: Sequence[Table]) -> str:

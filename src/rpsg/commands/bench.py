@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rpsg.bench.matrix import BenchConfig, Cell
 
 Say = Callable[[str], object]
+EXIT_FAILED = 1
 
 
 def bench(
@@ -26,7 +27,8 @@ def bench(
         bool, typer.Option("--plan", help="Say what it would ask of its models; run nothing.")
     ] = False,
     tokens_per_second: Annotated[
-        float | None, typer.Option(help="With --plan: what your models write, for an estimate of hours.")
+        float | None,
+        typer.Option(min=1e-3, help="With --plan: what your models write, for an estimate of hours."),
     ] = None,
     figures: Annotated[
         bool, typer.Option(help="Draw figures; needs matplotlib, pip install 'rpsg[bench]'.")
@@ -45,16 +47,25 @@ def bench(
         raise ConfigError("name a folder for the benchmark: -o FOLDER")
     say: Say = (lambda _: None) if quiet else typer.echo
     if cell:
-        _run(config, output, say, only=cell)
+        _end(_run(config, output, say, only=cell), say)
         return
     if figures:
         _check_figures()
     outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
     paths = _write(outcomes, config, output, figures=figures)
+    say(f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them.")
+    _end(outcomes, say)
+
+
+def _end(outcomes: "Sequence[Outcome]", say: Say) -> None:
+    """Names the cells that are not averaged; one that failed is the command's failure, for a queue to see."""
     for item in outcomes:
         if item.state != "done":
-            say(f"{item.state}: {item.data}, {item.method}, seed {item.seed}: {item.reason}")
-    say(f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them.")
+            epsilon = "" if item.epsilon is None else f", epsilon {item.epsilon:g}"
+            what = f"{item.data}, {item.method}{epsilon}, seed {item.seed}"
+            say(f"{item.state}: {what}: {item.reason}")
+    if any(item.state == "failed" for item in outcomes):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _run(config: "BenchConfig", folder: Path, say: Say, only: str | None = None) -> "list[Outcome]":

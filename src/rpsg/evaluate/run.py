@@ -238,18 +238,21 @@ def evaluate_run(
     embedder: Embedder | None,
     labels: Sequence[str] = (),
     language_model: str | None = "small",
+    compared: bool = True,
     seed: int = 0,
 ) -> Evaluation:
     """Judges a run into `<folder>/private/scores`, which must never be shared.
 
     The hook for the end of `rpsg run`: `samples` holds as "real" the records that could be seeds, as
-    "holdout" the calibration part, which never seeds, and as "synthetic" the released texts.
+    "holdout" the calibration part, which never seeds, and as "synthetic" the released texts. With `compared`
+    false no language model is trained on real and baseline texts, as those are the same for many runs.
 
     Raises:
         DataError: a data set has fewer than 20 texts.
     """
     comparison, notes = prepare(samples, embedder=embedder, seed=seed)
     notes.append(f"baseline: {SHUFFLED}")
-    result = evaluate(comparison, chosen_metrics(labels, language_model), notes=notes)
+    metrics = chosen_metrics(labels, language_model, compared=compared)
+    result = evaluate(comparison, metrics, notes=notes)
     write_metrics(result, folder / "private" / "scores")
     return result

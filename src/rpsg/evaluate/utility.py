@@ -40,15 +40,17 @@ class NextWordMetric:
     Attributes:
         load: makes the untrained or pretrained model; None for a small GPT-2.
         settings: size and training of the small GPT-2; window and tokens of any model.
+        compared: whether real and baseline texts are trained on too; two of three trainings are theirs.
     """
 
     load: Callable[[SurrogateSettings], Reader] | None = None
     settings: SurrogateSettings = field(default_factory=SurrogateSettings)
+    compared: bool = True
     name: str = field(default="next word", init=False)
     family: str = field(default="utility", init=False)
 
     def score(self, comparison: Comparison) -> list[Score]:
-        """Returns both figures, with interval, reference and baseline."""
+        """Returns both figures with intervals and, if they are compared, reference and baseline."""
         streams = Streams(comparison.seed)
         parts = {
             "synthetic": comparison.synthetic,
@@ -58,7 +60,7 @@ class NextWordMetric:
         n = min(len(part) for part in parts.values())
         test = _choose(comparison.holdout.texts, _MAX_TEST_TEXTS, streams.get("next word test"))
         found = {}
-        for name, part in parts.items():
+        for name, part in parts.items() if self.compared else [("synthetic", comparison.synthetic)]:
             texts = _choose(part.texts, n, streams.get("next word train", name))
             found[name] = self._read(texts, test, comparison)
         rng = streams.get("next word bootstrap")
@@ -104,8 +106,8 @@ def _with_interval(
         low=float(low),
         high=float(high),
         n=n,
-        reference=statistics["reference"](rows),
-        baseline=statistics["baseline"](rows),
+        reference=of(rows) if (of := statistics.get("reference")) else None,
+        baseline=of(rows) if (of := statistics.get("baseline")) else None,
         better=figure.better,
     )
 
