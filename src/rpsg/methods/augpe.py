@@ -94,6 +94,7 @@ def _evolve(
     wanted = [labels for labels, size in zip(planned.labels, sizes, strict=True) for _ in range(size)]
     left = {class_name(labels): size for labels, size in zip(planned.labels, sizes, strict=True)}
     population = write_random(session, [labels for labels in wanted for _ in range(n_each)], "first")
+    _keep_generation(session, 0, population)
     kept, others = population, []
     for number in range(1, planned.n_epochs + 1):
         if number > 1:
