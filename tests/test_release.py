@@ -143,6 +143,7 @@ def test_texts_with_a_leak_stay_unless_that_is_asked_for(
     (run / "private/audit/audit.json").write_text(json.dumps(found | {"texts_digest": "of other texts"}))
     assert call("release", run, "--pack") == 0
     (run / "private/audit/audit.json").write_text(json.dumps(found))
+    assert call("release", run, "--despite-leak") == 2
     assert call("release", run, "--pack", "--despite-leak") == 0 and list(run.glob("*.zip"))
 
 

@@ -21,12 +21,15 @@ def release(
     despite_leak: DespiteLeak = False,
 ) -> None:
     """Take rejected texts out of a release, and pack it."""
+    from rpsg.errors import ConfigError
     from rpsg.pack import pack_release
     from rpsg.release import check_publishable
     from rpsg.report.page import write_reports
     from rpsg.reviewed import apply_review
     from rpsg.rundir import RunDir
 
+    if despite_leak and not pack:
+        raise ConfigError("--despite-leak is about what --pack writes; add --pack, or leave it out")
     if not review:
         check_publishable(RunDir.open(folder))
     else:
