@@ -186,6 +186,13 @@ def test_a_plan_says_what_each_cell_asks_of_its_models(
     n_written = 2 * plain.n_tokens
     assert f"4 cells, {2 * plain.n_calls:,} calls" in shown
     assert f"{n_written / 36000:.1f} hours of writing" in shown and "Nothing was spent" in shown
+    # Of a model that is not the embedded one nobody knows how fast it is.
+    assert call("bench", str(file), "--plan") == 0 and "hours" not in capsys.readouterr().out
+    embedded = config(models=["smollm2-135m-instruct"]).model_dump(mode="json", exclude_unset=True)
+    file.write_text(json.dumps(embedded))
+    assert call("bench", str(file), "--plan") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"about {n_written / 260 / 3600:.1f} hours of two cores with the embedded model" in shown
     assert call("bench", str(file)) == 2 and "-o FOLDER" in capsys.readouterr().err
 
 

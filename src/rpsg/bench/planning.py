@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.pipeline import load_corpus, plan_tasks
+from rpsg.plan_calls import usual_seconds
 from rpsg.types import PrivateCorpus
 
 
@@ -19,6 +20,7 @@ class CellPlan:
         n_prompt_tokens: read in all of them, estimated from characters.
         n_tokens: written in all of them, estimated from the lengths asked for.
         cost: US dollars for calls of servers; None where a price is unknown.
+        seconds: on two cores; None where another model than the embedded one is asked.
     """
 
     cell: Cell
@@ -26,6 +28,7 @@ class CellPlan:
     n_prompt_tokens: int
     n_tokens: int
     cost: float | None
+    seconds: float | None
 
 
 def plan_bench(config: BenchConfig) -> Iterator[CellPlan]:
@@ -49,4 +52,5 @@ def plan_bench(config: BenchConfig) -> Iterator[CellPlan]:
             n_prompt_tokens=sum(task.n_prompt_tokens for task in tasks),
             n_tokens=sum(task.n_tokens for task in tasks),
             cost=None if None in prices else sum(price for price in prices if price is not None),
+            seconds=usual_seconds(tasks) if tasks else 0.0,
         )

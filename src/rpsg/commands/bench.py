@@ -129,7 +129,13 @@ def _print_plan(config: "BenchConfig", tokens_per_second: float | None) -> None:
     costs = [item.cost for item in planned]
     known = sum(cost for cost in costs if cost is not None)
     total = f"{known:.2f} US dollars" + (" and calls whose price is unknown" if None in costs else "")
-    hours = "" if not tokens_per_second else f", {written / tokens_per_second / 3600:.1f} hours of writing"
+    seconds = [item.seconds for item in planned]
+    hours = ""
+    if tokens_per_second:
+        hours = f", {written / tokens_per_second / 3600:.1f} hours of writing"
+    elif None not in seconds:
+        total_seconds = sum(value for value in seconds if value is not None)
+        hours = f", about {total_seconds / 3600:.1f} hours of two cores with the embedded model"
     typer.echo(
         f"{len(planned)} cells, {sum(item.n_calls for item in planned):,} calls, "
         f"{sum(item.n_prompt_tokens for item in planned):,} tokens read, {written:,} written, {total}{hours}."
