@@ -297,6 +297,12 @@ def test_missing_header_shows_no_text(tmp_path: Path) -> None:
     refuse(ConfigError, path, "no column 'text'", "first line")
 
 
+@pytest.mark.parametrize(("sign", "words"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(tmp_path: Path, sign: str, words: str) -> None:
+    path = write(tmp_path / "a.csv", f"text{sign}topic\n{SECRET}{sign}rent\n")
+    refuse(ConfigError, path, "no column 'text'", f"separated by {words}")
+
+
 def test_columns_in_two_roles() -> None:
     frame = pd.DataFrame(ROWS)
     refuse(ConfigError, frame, "'topic'", "twice", label_columns=["topic", "topic"])

@@ -3,14 +3,14 @@
 Every field is public. Nothing in it may be computed from the private data, except the path to it.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from rpsg.config_errors import explain
 from rpsg.endpoints import CallingConfig, Count, EndpointConfig, ExecutorConfig, Section
 from rpsg.errors import ConfigError
 from rpsg.method_config import (
@@ -316,7 +316,7 @@ class RunConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError("; ".join(_explain(item) for item in error.errors())) from None
+            raise ConfigError("; ".join(explain(item, cls) for item in error.errors())) from None
 
     @classmethod
     def load(cls, path: Path) -> "RunConfig":
@@ -366,34 +366,3 @@ def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, o
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
     return merged
-
-
-def _explain(item: object) -> str:
-    error = dict(item)  # type: ignore[call-overload]
-    name = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden" and "noise" in str(error["loc"][-1]):
-        return f"unknown configuration key {name!r}; privacy noise is never seeded or set by hand"
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown configuration key {name!r}; {hint}"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    message = str(error["msg"])
-    given = error.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float) else ""
-    return f"{name}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _known_keys(path: tuple[object, ...]) -> list[str]:
-    section: type[BaseModel] = RunConfig
-    for part in path:
-        found = section.model_fields.get(str(part))
-        annotation = found.annotation if found else None
-        choices = [annotation, *get_args(annotation)]
-        inner = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        section = inner[0]
-    return list(section.model_fields)

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from rpsg.config import RunConfig
 from rpsg.methods import find_method
-from rpsg.pipeline import statement_of
+from rpsg.pipeline import label_warnings, statement_of
 from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import EMBEDDED_TOKENS_PER_SECOND, PlannedCalls, shortest_seconds, usual_seconds
 from rpsg.types import PrivateCorpus
@@ -24,10 +24,11 @@ def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> Non
     """Prints the privacy statement and what is about to happen."""
     console = Console(highlight=False)
     console.print(f"[bold]Privacy:[/bold] {statement_of(config, corpus)}\n", soft_wrap=False)
-    for line in plan_lines(config, corpus, plan):
+    for line in [*plan_lines(config, corpus, plan), *label_warnings(config, corpus)]:
         console.print(line)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if config.generation.threads is None and load > _BUSY * cores:
+    is_free = config.generation.threads is None and os.environ.get("OMP_NUM_THREADS") != "1"
+    if is_free and load > _BUSY * cores:
         console.print(
             f"this machine is busy (load {load:.0f}, {cores} cores): models of several threads wait for one "
             "another here; a new run with --set generation.threads=1 is likely quicker"

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from rpsg.config import RunConfig
 from rpsg.endpoints import IN_PROCESS, split_name
 from rpsg.errors import ConfigError
-from rpsg.yaml_file import SettingName, read_yaml, set_value
+from rpsg.yaml_file import SettingName, parse_yaml, read_yaml, set_value
 
 
 def build_config(source: Path, options: Mapping[SettingName, object], settings: list[str]) -> RunConfig:
@@ -26,7 +28,7 @@ def build_config(source: Path, options: Mapping[SettingName, object], settings: 
         key, sign, text = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, for example vote.survive=0.8 (given: {setting!r})")
-        set_value(values, key, json.loads(text) if text in {"true", "false", "null"} else text)
+        set_value(values, key, _value_of(key, text))
     for name, value in options.items():
         if value is not None and value != []:
             set_value(values, name, value)
@@ -39,6 +41,15 @@ def build_config(source: Path, options: Mapping[SettingName, object], settings: 
     if keys.public is not None:
         keys = keys.model_copy(update={"public": str(Path(keys.public).resolve())})
     return config.model_copy(update={"data": where, "keys": keys})
+
+
+def _value_of(key: str, text: str) -> object:
+    if not text.startswith(("[", "{")):
+        return json.loads(text) if text in {"true", "false", "null"} else text
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: write a list as [a, b] and a mapping as {{name: [a, b]}}") from None
 
 
 def model_options(

@@ -169,9 +169,30 @@ def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
 
 def plan_notes(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
     """Says what the data mean for a plan; read from the data, for the operator only."""
+    notes = label_warnings(config, corpus)
     if config.guarantee == "end-to-end" and corpus.has_units and find_method(config) is None:
-        return [describe_capping(config, corpus)]
-    return []
+        notes.append(describe_capping(config, corpus))
+    return notes
+
+
+def label_warnings(config: RunConfig, corpus: PrivateCorpus) -> list[str]:
+    """Says how many records have a label that counts as `other`: private, for the operator only."""
+    values = config.data.label_values
+    if config.method == "public" and corpus.label_columns and not values:
+        return ["without data.label_values every text gets the label `other`: what the data hold is not read"]
+    if config.guarantee != "end-to-end" and config.method != "augpe":
+        return []
+    missing = {
+        column: sum(record.labels.get(column, "") not in values[column] for record in corpus.records)
+        for column in corpus.label_columns
+        if values
+    }
+    return [
+        f"{n:,} of {len(corpus):,} records have a value of {column} that data.label_values does not name; it "
+        "counts as `other`"
+        for column, n in missing.items()
+        if n
+    ]
 
 
 def plan(config: RunConfig, corpus: PrivateCorpus) -> Plan:

@@ -115,7 +115,8 @@ def _describe_missing(path: Path) -> str:
     if not folder.is_dir():
         return f"{path} does not exist, nor does its folder {folder}"
     near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=1)
-    return f"{path} does not exist" + (f"; did you mean {folder / near[0]}?" if near else "")
+    where = "" if path.is_absolute() else f" in {Path.cwd()}, where this command was given"
+    return f"{path} does not exist{where}" + (f"; did you mean {folder / near[0]}?" if near else "")
 
 
 # --- folders -------------------------------------------------------------------------------------

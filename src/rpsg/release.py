@@ -298,8 +298,8 @@ def _lost_labels(corpus: PrivateCorpus, texts: Sequence[SyntheticText]) -> list[
     if not n_lost:
         return []
     return [
-        f"read from your data: {n_lost} labels that would have had {_LOST_FROM:.0f} texts or more by their "
-        "share of the data have none; see the labels in private/report.html"
+        f"read from your data: labels that would have had {_LOST_FROM:.0f} texts or more by their share of "
+        f"the data and have none: {n_lost}; the table of labels in the private report names them"
     ]
 
 

@@ -81,6 +81,13 @@ _COLUMN_NAME = re.compile(r"[A-Za-z_][\w.-]{0,30}")
 
 
 def _describe_missing_column(name: str, names: Sequence[str]) -> str:
+    separators = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    for sign, words in separators.items():
+        if len(names) == 1 and name in names[0].split(sign):
+            return (
+                f"there is no column {name!r}: the columns of this file are separated by {words}; save it "
+                "with commas (or, with tabs, under a name that ends in .tsv)"
+            )
     # A file without a header has a private row in its place: only what looks like names is shown.
     if not all(_COLUMN_NAME.fullmatch(other) for other in names):
         return (

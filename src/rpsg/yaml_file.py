@@ -31,27 +31,39 @@ _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:tr
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
 
 
+def parse_yaml(text: str) -> object:
+    """Parses YAML whose values mean what they look like."""
+    found: object = yaml.load(text, Loader=_PlainLoader)
+    return found
+
+
 SettingName = str | tuple[str, ...]
 
 
-def read_yaml(path: Path) -> dict[str, object]:
+def read_yaml(path: Path, *, example: str = "") -> dict[str, object]:
     """Reads a YAML mapping.
+
+    Args:
+        path: the file.
+        example: where one to begin with stands; by default the command that writes a run's.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping.
     """
+    known = example or "rpsg init"
+    write_one = f"one to begin with is in {example}" if example else f"write one with: rpsg init {path}"
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; write one with: rpsg init {path}") from None
+        raise ConfigError(f"no configuration file {path}; {write_one}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigError(f"{path} is not a YAML file{where}; compare it with: rpsg init") from None
+        raise ConfigError(f"{path} is not a YAML file{where}; compare it with: {known}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines; compare it with: rpsg init")
+        raise ConfigError(f"{path} must hold `key: value` lines; compare it with: {known}")
     return {str(key): value for key, value in values.items()}
 
 

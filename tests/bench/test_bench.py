@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from rpsg.bench import cells
-from rpsg.bench.cells import Outcome, run_bench, split
+from rpsg.bench.cells import Outcome, audit_warnings, run_bench, split
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.bench.tables import Figure, make_tables, write_tables
 from rpsg.bench.vectors import KeptVectors
@@ -136,7 +136,7 @@ def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch:
     assert outcomes[0].reason == "a bug: ValueError"
     write_tables(outcomes, "plain", tmp_path / "out")
     page = (tmp_path / "out/tables.md").read_text()
-    assert "seed 0 failed: a bug: ValueError" in page and "a private text" not in page
+    assert "failed: a bug: ValueError (seed 0)" in page and "a private text" not in page
     outcomes = run_bench(settings, tmp_path / "out")
     assert all("largest possible n" in item.reason for item in outcomes)
 
@@ -147,7 +147,7 @@ def test_fewer_texts_are_not_averaged(tmp_path: Path) -> None:
         config(seeds=[0], methods={"plain": {"guarantee": "none", "refine": strict}}), tmp_path / "out"
     )
     assert outcome.state == "short" and "of 20 texts" in outcome.reason and outcome.figures == {}
-    assert "short" in make_tables([outcome])[-1][2][0].missing
+    assert "short" in make_tables([outcome])[-1][2][0].missing[0]
 
 
 def test_the_split_is_the_same_for_every_method_and_holds_people_out() -> None:
@@ -253,7 +253,11 @@ def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
         ({"language_model": "nowhere/nothing"}, "nowhere/nothing"),
         ({"sentiment_judge": "nowhere/nothing"}, "nowhere/nothing"),
         ({"holdout": 0.01}, "those held out have . texts; figures need 20"),
-        ({"data": {"posts": {"path": "nowhere.jsonl"}}}, "nowhere.jsonl"),
+        ({"data": {"posts": {"path": "nowhere.jsonl"}}}, "nowhere.jsonl does not exist in .*, where this"),
+        (
+            {"methods": {"x": {"guarantee": "end-to-end"}}, "data": {"posts": {"path": str(POSTS)}}},
+            "posts.n_units_b",
+        ),
     ],
 )
 def test_benchmarks_that_cannot_be_run_are_refused_before_they_begin(
@@ -268,6 +272,43 @@ def test_values_given_twice_are_refused() -> None:
     for changes in ({"seeds": [0, 0]}, {"epsilons": [4, 4.0]}, {"n": [20, 20]}):
         with pytest.raises(ValidationError, match="must differ"):
             config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 5}, "n: a whole number of 20 or more, or a list of such"),
+        ({"epsilon": 4}, "unknown configuration key 'epsilon'; did you mean 'epsilons'"),
+        ({"seeds": 2}, "seeds: input should be a list"),
+        ({"methods": ["rpsg"]}, r"methods: input should be a mapping \(key: value\)"),
+        ({"reference": "copyy"}, "bench.yaml: reference: 'copyy' is none of the methods"),
+    ],
+)
+def test_messages_say_what_to_write(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    values = config().model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "bench.yaml").write_text(json.dumps(values | changes))
+    with pytest.raises(ConfigError, match=message):
+        BenchConfig.load(tmp_path / "bench.yaml")
+    with pytest.raises(ConfigError, match=r"docs/methods\.md"):
+        BenchConfig.load(tmp_path / "none.yaml")
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").write_text("")
+    with pytest.raises(RunDirError, match="not empty and holds no benchmark"):
+        run_bench(config(), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_too_few_people_for_an_audit_are_said_in_advance(tmp_path: Path) -> None:
+    assert audit_warnings(config()) == []
+    people = [json.loads(row) for row in POSTS.read_text().splitlines()]
+    path = tmp_path / "wards.jsonl"
+    path.write_text("".join(json.dumps({**row, "who": i % 45}) + "\n" for i, row in enumerate(people)))
+    few = config(data={"wards": {"path": str(path), "unit_column": "who"}})
+    (warning,) = audit_warnings(few)
+    assert warning.startswith("data.wards: 9 people are held out, and an audit needs 20 on each side")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
@@ -348,3 +389,11 @@ def test_the_command(
     )
     assert "| posts | fake | copy | - | 20 |" in Path("out/tables.md").read_text()
     assert call("bench", "none.yaml", "-o", "out") == 2
+
+
+def test_the_file_in_the_docs_is_a_benchmark(tmp_path: Path) -> None:
+    page = (CONFIGS.parents[1] / "docs/methods.md").read_text(encoding="utf-8")
+    (tmp_path / "bench.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    found = cells_of(BenchConfig.load(tmp_path / "bench.yaml"))
+    # Two methods at two budgets, two that take none, three seeds.
+    assert len(found) == (2 * 2 + 2) * 3

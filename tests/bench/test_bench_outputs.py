@@ -124,9 +124,14 @@ def test_names_cannot_break_a_table_or_become_commands(tmp_path: Path) -> None:
 
 def test_a_figure_that_some_seeds_lack_is_named() -> None:
     lacking = [*OUTCOMES[:2], replace(OUTCOMES[2], figures={ACCURACY: 0.5})]
-    (line,) = missing_of(make_tables(lacking))[:1]
-    assert f"{DISTANCE}: 2 of 3 seeds have it" in line or f"{LEAKS}: 2 of 3 seeds have it" in line
+    row = "posts, m, rpsg, 1, 20"
+    assert missing_of(make_tables(lacking)) == [
+        f"{row}: {DISTANCE}: 2 of 3 seeds have it", f"{row}: {LEAKS}: 2 of 3 seeds have it",
+    ]  # fmt: skip
     assert missing_of(make_tables(OUTCOMES)) == []
+    # What all cells lack is said once.
+    unaudited = [replace(item, reason="no audit: few people") for item in OUTCOMES]
+    assert missing_of(make_tables(unaudited)) == ["every row: no audit: few people (seed 0, 1, 2)"]
 
 
 def test_costs_of_nothing_are_drawn() -> None:

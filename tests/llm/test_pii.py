@@ -75,6 +75,12 @@ def test_harmless_text_is_left_alone(detector: PresidioDetector, text: str) -> N
     assert [(span.type, text[span.start : span.end]) for span in found] == []
 
 
+@pytest.mark.parametrize("number", ["066673996", "0666739961", "06667399612"])
+def test_a_bare_telephone_number_is_found(detector: PresidioDetector, number: str) -> None:
+    text = f"Her phone is {number}."
+    assert number in [text[span.start : span.end] for span in detector.find([text])[0]]
+
+
 def test_spans_are_sorted_disjoint_and_of_known_types(detector: PresidioDetector) -> None:
     texts = [text for text, _ in planted("posts_test.jsonl")[:40]]
     for text, spans in zip(texts, detector.find(texts), strict=True):

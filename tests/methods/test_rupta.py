@@ -86,6 +86,18 @@ def test_names_are_taken_out_round_by_round(tmp_path: Path, rewriter: Rewriter) 
     assert len(rewrites) < 10 * 4 and {request.content for request in rewriter.asked} == {"private"}
 
 
+def test_a_long_number_of_the_text_is_a_giveaway_whatever_the_model_says(
+    tmp_path: Path, rewriter: Rewriter
+) -> None:
+    known = corpus()
+    records = [replace(item, text=f"Ring 066.673.996. {item.text}") for item in known.records]
+    run(config(tmp_path / "run"), replace(known, records=tuple(records)))
+    asked = [
+        r.messages[-1].content for r in rewriter.asked if "Say in general words" in r.messages[-1].content
+    ]
+    assert asked and all("066.673.996" in text.partition("</text>")[2] for text in asked)
+
+
 def test_a_judge_of_its_own_looks_for_giveaways_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpsg import data, registry
+from rpsg.audit.pool import MIN_UNITS
 from rpsg.bench.judge import Judgement, judge_release
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.errors import ConfigError, DataError, RpsgError, RunDirError
@@ -128,6 +129,21 @@ def check_bench(config: BenchConfig) -> dict[str, str]:
     return made_of
 
 
+def audit_warnings(config: BenchConfig) -> list[str]:
+    """Says which data sets hold out too few people to attack a release."""
+    first = {cell.data: cell for cell in reversed(cells_of(config))}
+    warnings = []
+    for name, cell in first.items():
+        parts = split(config, load_corpus(cell.run_config(Path("unused"))), cell.seed)
+        n_least = min(len({record.unit_id for record in part.records}) for part in parts)
+        if n_least < MIN_UNITS:
+            warnings.append(
+                f"data.{name}: {n_least} people are held out, and an audit needs {MIN_UNITS} on each side: "
+                "no release is attacked, no table says what leaks. A larger holdout, or more people, helps"
+            )
+    return warnings
+
+
 def _check_data(config: BenchConfig, cell: Cell) -> str:
     corpus = load_corpus(cell.run_config(Path("unused")))
     for seed in config.seeds:
@@ -144,9 +160,11 @@ def make_folder(folder: Path) -> None:
     """Makes a benchmark's folder, readable by its owner only.
 
     Raises:
-        RunDirError: it cannot be made.
+        RunDirError: it cannot be made, or holds something else.
     """
     try:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "cells").is_dir():
+            raise RunDirError(f"{folder} is not empty and holds no benchmark; name another folder")
         for name in ("cells", "costs"):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)

@@ -10,6 +10,7 @@ from typing import Annotated, Self, cast
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rpsg.config import DataConfig, Epsilon, RunConfig, Share, merge
+from rpsg.config_errors import explain
 from rpsg.endpoints import Count, Section
 from rpsg.errors import ConfigError
 from rpsg.evaluate.resampling import MIN_ROWS
@@ -96,10 +97,16 @@ class BenchConfig(Section):
             ConfigError: it is missing, or its values are not allowed.
         """
         try:
-            return cls.model_validate(read_yaml(path))
+            return cls.model_validate(read_yaml(path, example="docs/methods.md"))
         except ValidationError as error:
-            found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise ConfigError(f"{path}: {'; '.join(found)}") from None
+            # Either of two kinds would do for n: what is wrong with each says less.
+            found = [
+                f"n: a whole number of {MIN_ROWS} or more, or a list of such"
+                if item["loc"][:1] == ("n",) and item["type"] != "value_error"
+                else explain(item, cls)
+                for item in error.errors()
+            ]
+            raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(found))}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +180,11 @@ def _cells(config: BenchConfig) -> Iterator[Cell]:
     for seed, (name, data), n in product(config.seeds, config.data.items(), config.sizes):
         for method, own in config.methods.items():
             settings = _settings(config, data, own)
+            if _needs_bound(settings):
+                raise ConfigError(
+                    f"data.{name}.n_units_bound must be set for {method}: the most people there can be, by "
+                    "what is public"
+                )
             # A method may have a model of its own: DP-SGD trains one, RUPTA's reads private text.
             models = (named,) if (named := _model_in(own, "write")) else config.models
             for model, epsilon in product(models, config.epsilons if _takes_epsilon(own) else (None,)):
@@ -208,11 +220,22 @@ def _model_in(settings: Mapping[str, object], task: str) -> str | None:
     return str(models[task]) if isinstance(models, Mapping) and models.get(task) else None
 
 
-def _takes_epsilon(settings: Mapping[str, object]) -> bool:
-    method = cast("MethodName", settings.get("method", "rpsg"))
+def _method_in(settings: Mapping[str, object]) -> MethodName:
+    method = settings.get("method", "rpsg")
     if not isinstance(method, str) or method not in GUARANTEES:
         raise ConfigError(f"methods: {method!r} is no method; known: {', '.join(GUARANTEES)}")
+    return cast("MethodName", method)
+
+
+def _takes_epsilon(settings: Mapping[str, object]) -> bool:
+    method = _method_in(settings)
     return settings.get("guarantee", GUARANTEES[method][0]) != "none" and method != "public"
+
+
+def _needs_bound(settings: Mapping[str, object]) -> bool:
+    method = _method_in(settings)
+    is_paid = settings.get("guarantee", GUARANTEES[method][0]) == "end-to-end" and method != "public"
+    return is_paid and settings.get("n_units_bound") is None
 
 
 def _settings(config: BenchConfig, data: BenchData, own: Mapping[str, object]) -> Mapping[str, object]:

@@ -1,5 +1,6 @@
 """One HTML page of a benchmark: its tables, figures and differences; it loads nothing."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
     )
     page = environment.get_template("bench.html.j2").render(
         note=NOTE,
+        summary=_summary(outcomes),
         tables=shown,
         frontiers=[
             _inline(label, file) for label, file in figures.items() if not label.startswith(tuple(titles))
@@ -62,6 +64,20 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
         missing=missing_of(tables),
     )
     write_text(path, page)
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    """Says what was run."""
+    states = Counter(item.state for item in outcomes)
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    parts = {
+        "data": [item.data for item in outcomes],
+        "models": [item.model for item in outcomes],
+        "texts of a cell": [str(item.n) for item in outcomes],
+        "seeds": [str(item.seed) for item in outcomes],
+    }
+    listed = "; ".join(f"{name}: {', '.join(dict.fromkeys(values))}" for name, values in parts.items())
+    return f"{len(outcomes)} cells ({counts}). {listed}."
 
 
 def _inline(label: str, file: Path) -> tuple[str, Markup]:

@@ -70,8 +70,12 @@ class Figure:
 
     def __str__(self) -> str:
         if self.half is None:
-            return f"{self.mean:.3g}"
-        return f"{self.mean:.3g} ({self.mean - self.half:.3g} to {self.mean + self.half:.3g})"
+            return _show(self.mean)
+        return f"{_show(self.mean)} ({_show(self.mean - self.half)} to {_show(self.mean + self.half)})"
+
+
+def _show(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 Key = tuple[str, str, str, str, str]
@@ -84,12 +88,14 @@ class Row:
     Attributes:
         key: data, model, method, epsilon, texts of a cell, in words.
         figures: column to figure; None where no seed has one.
-        missing: cells that are not averaged, in words.
+        missing: cells that are not averaged, and why, in words.
+        lacking: figures that averaged cells do not have, and why, in words.
     """
 
     key: Key
     figures: Mapping[str, Figure | None]
-    missing: str
+    missing: tuple[str, ...]
+    lacking: tuple[str, ...]
 
 
 Table = tuple[str, list[str], list[Row]]
@@ -105,7 +111,7 @@ def make_tables(outcomes: Sequence[Outcome]) -> list[Table]:
         )
         for family in families
     ]
-    tables.append(_table(_TITLES["privacy"], ["epsilon", _FOUND], outcomes, _privacy))
+    tables.append(_table(_TITLES["privacy"], ["epsilon of the release", _FOUND], outcomes, _privacy))
     columns = list(dict.fromkeys(name for item in outcomes for name in item.costs))
     tables.append(_table(_TITLES["efficiency"], columns, outcomes, lambda item, name: item.costs.get(name)))
     return tables
@@ -138,14 +144,28 @@ def _table(
             name: Figure.of([found for found in (value(item, name) for item in done) if found is not None])
             for name in columns
         }
-        missing = [f"seed {item.seed} {item.state}: {item.reason}" for item in items if item.reason]
-        missing += [
+        lacking = [
             f"{name}: {figure.n} of {len(done)} seeds have it"
             for name, figure in figures.items()
             if figure is not None and figure.n < len(done)
         ]
-        rows.append(Row(key=key, figures=figures, missing="; ".join(missing)))
+        rows.append(
+            Row(
+                key=key,
+                figures=figures,
+                missing=_by_reason([item for item in items if item.state != "done"]),
+                lacking=(*_by_reason([item for item in done if item.reason]), *lacking),
+            )
+        )
     return title, columns, rows
+
+
+def _by_reason(items: Sequence[Outcome]) -> tuple[str, ...]:
+    seeds: dict[str, list[str]] = {}
+    for item in items:
+        what = item.reason if item.state == "done" else f"{item.state}: {item.reason}"
+        seeds.setdefault(what, []).append(str(item.seed))
+    return tuple(f"{what} (seed {', '.join(found)})" for what, found in seeds.items())
 
 
 def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path) -> list[Path]:
@@ -226,7 +246,8 @@ def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference
         head = [*HEAD, *(name.rpartition(": ")[2] for name in columns)]
         parts += [f"## {title}\n", *_lines(head, (cells_of(row, columns) for row in rows)), ""]
     parts += [f"## What differs from {reference}\n", about_differences(compared, reference), ""]
-    parts += [*_lines(DIFFERENCES_HEAD, named_differences(compared)), ""]
+    if named := named_differences(compared):
+        parts += [*_lines(DIFFERENCES_HEAD, named), ""]
     missing = missing_of(tables)
     parts.append("## Cells that are not averaged, or lack a figure\n")
     parts += [f"- {escape(line)}" for line in missing] or ["None."]
@@ -234,9 +255,16 @@ def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference
 
 
 def missing_of(tables: Sequence[Table]) -> list[str]:
-    """Names the cells that are not averaged, or lack a figure."""
-    lines = (f"{', '.join(row.key)}: {row.missing}" for _, _, rows in tables for row in rows if row.missing)
-    return list(dict.fromkeys(lines))
+    """Names the cells that are not averaged, and the figures that averaged ones lack, each reason once."""
+    of: dict[str, dict[str, None]] = {}
+    for _, _, rows in tables:
+        for row in rows:
+            for text in (*row.missing, *row.lacking):
+                of.setdefault(text, {})[", ".join(row.key)] = None
+    n_rows = len(tables[0][2])
+    return [
+        f"{'every row' if len(rows) == n_rows > 1 else '; '.join(rows)}: {text}" for text, rows in of.items()
+    ]
 
 
 def _latex(tables: Sequence[Table]) -> str:
@@ -265,12 +293,13 @@ def _csv(tables: Sequence[Table]) -> str:
             for name in columns:
                 figure = row.figures[name]
                 if figure is None:
-                    writer.writerow([title, *row.key, name, "", "", "", 0, row.missing])
+                    writer.writerow([title, *row.key, name, "", "", "", 0, "; ".join(row.missing)])
                     continue
                 low, high = (
                     ("", "")
                     if figure.half is None
                     else (figure.mean - figure.half, figure.mean + figure.half)
                 )
-                writer.writerow([title, *row.key, name, figure.mean, low, high, figure.n, row.missing])
+                missing = "; ".join(row.missing)
+                writer.writerow([title, *row.key, name, figure.mean, low, high, figure.n, missing])
     return page.getvalue()

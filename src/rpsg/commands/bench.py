@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], object]
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 
 def bench(
@@ -42,6 +43,7 @@ def bench(
     config = BenchConfig.load(config_file)
     if plan:
         _print_plan(config, tokens_per_second)
+        _warn(config, typer.echo)
         return
     if output is None:
         raise ConfigError("name a folder for the benchmark: -o FOLDER")
@@ -51,7 +53,12 @@ def bench(
         return
     if figures:
         _check_figures()
-    outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
+    _warn(config, say)
+    try:
+        outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. What is finished is kept; the same command goes on.", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     paths = _write(outcomes, config, output, figures=figures)
     say(f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them.")
     _end(outcomes, say)
@@ -66,6 +73,13 @@ def _end(outcomes: "Sequence[Outcome]", say: Say) -> None:
             say(f"{item.state}: {what}: {item.reason}")
     if any(item.state == "failed" for item in outcomes):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _warn(config: "BenchConfig", say: Say) -> None:
+    from rpsg.bench.cells import audit_warnings
+
+    for text in audit_warnings(config):
+        say(f"warning: {text}")
 
 
 def _run(config: "BenchConfig", folder: Path, say: Say, only: str | None = None) -> "list[Outcome]":
