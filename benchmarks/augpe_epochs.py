@@ -29,10 +29,8 @@ def main(config: Path, folder: Path) -> None:
     found: dict[tuple[str, str, float | None], list[list[float]]] = defaultdict(list)
     for cell in cells_of(bench):
         run = folder / "runs" / cell.name
-        if (
-            bench.methods[cell.method].get("method") == "augpe"
-            and (run / "private/generation-0.jsonl").exists()
-        ):
+        is_done = (folder / "cells" / f"{cell.name}.json").exists()
+        if is_done and bench.methods[cell.method].get("method") == "augpe":
             found[cell.data, cell.method, cell.epsilon].append(distances(bench, cell, run))
     print(
         "| data | method | epsilon | seeds | epoch | Fréchet distance | less epoch 0 |\n" + "|---" * 7 + "|"
