@@ -150,6 +150,17 @@ def _frontier(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
                 continue
             size = 20 + 300 * seconds.mean / (max(times) or 1.0)
             color = mpl.colormaps["tab20"](place % 20)
+            # Without its interval a point would claim more than three seeds can say.
+            panel.errorbar(
+                x.mean,
+                y.mean,
+                xerr=x.half or 0,
+                yerr=y.half or 0,
+                fmt="none",
+                ecolor=color,
+                alpha=0.35,
+                zorder=0,
+            )
             panel.scatter(x.mean, y.mean, s=size, alpha=0.8, color=color, label=_name_of(row.key, rows))
         panel.axvline(0.5, ls=":", c="0.5")
         panel.set_xlabel(f"{_LEAKAGE} (0.5 is a guess)")
