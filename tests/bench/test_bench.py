@@ -64,6 +64,10 @@ def test_every_cell_is_run_and_judged(done: tuple[Path, list[Outcome]]) -> None:
     assert all(set(item.figures) == names for item in outcomes)
     assert {name.partition(": ")[0] for name in names} >= {"fidelity", "diversity", "membership"}
     assert all(item.costs["seconds"] > 0 for item in outcomes)
+    better = outcomes[0].better
+    assert better["fidelity: frechet_distance"] == "lower" and better["leaks: rank of the seed"] == "higher"
+    # Of controls and p-values no side is the good one.
+    assert names - better.keys() == {name for name in names if "nothing leaked" in name or ": p, " in name}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -147,7 +151,7 @@ def test_fewer_texts_are_not_averaged(tmp_path: Path) -> None:
         config(seeds=[0], methods={"plain": {"guarantee": "none", "refine": strict}}), tmp_path / "out"
     )
     assert outcome.state == "short" and "of 20 texts" in outcome.reason and outcome.figures == {}
-    assert "short" in make_tables([outcome])[-1][2][0].missing[0]
+    assert "short" in make_tables([outcome])[-1].rows[0].missing[0]
 
 
 def test_the_split_is_the_same_for_every_method_and_holds_people_out() -> None:
@@ -308,7 +312,9 @@ def test_too_few_people_for_an_audit_are_said_in_advance(tmp_path: Path) -> None
     path.write_text("".join(json.dumps({**row, "who": i % 45}) + "\n" for i, row in enumerate(people)))
     few = config(data={"wards": {"path": str(path), "unit_column": "who"}})
     (warning,) = audit_warnings(few)
-    assert warning.startswith("data.wards: 9 people are held out, and an audit needs 20 on each side")
+    assert warning.startswith(
+        "data.wards: 36 people are given to a method and 9 held out, and an audit needs 20 on each side"
+    )
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_a_figure_that_some_seeds_lack_is_named() -> None:
     assert missing_of(make_tables(unaudited)) == ["every row: no audit: few people (seed 0, 1, 2)"]
 
 
+def test_tables_and_charts_say_which_way_is_better(tmp_path: Path) -> None:
+    outcomes = [replace(item, better={ACCURACY: "higher", DISTANCE: "lower"}) for item in OUTCOMES]
+    write_tables(outcomes, "rpsg", tmp_path)
+    page, latex = (tmp_path / "tables.md").read_text(), (tmp_path / "tables.tex").read_text()
+    assert r"| next\_word\_accuracy ↑ |" in page and r"| frechet\_distance ↓ |" in page
+    assert r"next\_word\_accuracy $\uparrow$" in latex and r"frechet\_distance $\downarrow$" in latex
+    with (tmp_path / "tables.csv").open() as file:
+        sides = {row["figure"]: row["better"] for row in csv.DictReader(file)}
+    assert sides[ACCURACY] == "higher" and sides[DISTANCE] == "lower" and sides[LEAKS] == ""
+    drawn = draw_figures(make_tables(outcomes), tmp_path / "figures")
+    assert "frechet_distance ↓" in drawn["Distribution similarity"].read_text()
+
+
 def test_costs_of_nothing_are_drawn() -> None:
     free = [replace(item, costs={"seconds": 0.0}) for item in OUTCOMES]
     assert list(_frontier(make_tables(free)))
@@ -142,7 +155,7 @@ def test_costs_of_nothing_are_drawn() -> None:
 def test_the_verdicts_of_audits_are_counted() -> None:
     verdicts = ["leak found", "inconclusive: too few records", "leak found"]
     judged = [replace(ONE, seed=seed, verdict=word) for seed, word in enumerate([*verdicts, ""])]
-    (row,) = next(rows for title, _, rows in make_tables(judged) if title.startswith("Privacy"))
+    (row,) = next(table.rows for table in make_tables(judged) if table.title.startswith("Privacy"))
     found = row.figures["share of seeds in which the audit found a leak"]
     assert found is not None and found.mean == pytest.approx(2 / 3) and found.n == 3
 

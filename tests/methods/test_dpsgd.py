@@ -376,6 +376,18 @@ def test_a_step_that_was_not_committed_is_drawn_anew(
     assert not any((drawn[0] == other).all() for other in drawn[1:])
 
 
+def test_a_changed_model_is_written_anew(tmp_path: Path, model: Path) -> None:
+    """Only committed weights write: a finished model that was changed since does not."""
+    settings = config(tmp_path / "run", model)
+    run(settings, corpus(40))
+    weights = tmp_path / "run/private/model/model.safetensors"
+    trained = weights.read_bytes()
+    weights.write_bytes((model / "model.safetensors").read_bytes())
+    assert weights.read_bytes() != trained
+    run(settings, corpus(40))
+    assert weights.read_bytes() == trained
+
+
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 def test_weights_that_are_not_the_committed_ones_are_refused(
     tmp_path: Path, model: Path, damage: str

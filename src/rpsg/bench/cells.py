@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from rpsg.privacy.card_file import read_card
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.rundir import write_json
+from rpsg.scores import Better
 from rpsg.types import PrivateCorpus, Progress
 
 State = Literal["done", "short", "failed"]
@@ -43,6 +44,7 @@ class Outcome:
         verdict: of the audit; empty where there was none.
         made_of: see `check_bench`.
         figures: family and name of a figure, joined by ": ", to its value.
+        better: figure to its good direction.
         costs: seconds, model calls and tokens for 1,000 texts; none where the run was stopped and went on.
     """
 
@@ -57,6 +59,7 @@ class Outcome:
     card_epsilon: float | None
     figures: Mapping[str, float]
     costs: Mapping[str, float]
+    better: Mapping[str, Better] = field(default_factory=dict)
     verdict: str = ""
     made_of: str = ""
 
@@ -135,11 +138,12 @@ def audit_warnings(config: BenchConfig) -> list[str]:
     warnings = []
     for name, cell in first.items():
         parts = split(config, load_corpus(cell.run_config(Path("unused"))), cell.seed)
-        n_least = min(len({record.unit_id for record in part.records}) for part in parts)
-        if n_least < MIN_UNITS:
+        n_given, n_held_out = (len({record.unit_id for record in part.records}) for part in parts)
+        if min(n_given, n_held_out) < MIN_UNITS:
             warnings.append(
-                f"data.{name}: {n_least} people are held out, and an audit needs {MIN_UNITS} on each side: "
-                "no release is attacked, no table says what leaks. A larger holdout, or more people, helps"
+                f"data.{name}: {n_given} people are given to a method and {n_held_out} held out, and an "
+                f"audit needs {MIN_UNITS} on each side: no release is attacked, no table says what leaks. "
+                "Another holdout, or more people, helps"
             )
     return warnings
 
@@ -291,5 +295,6 @@ def _outcome(
         card_epsilon=card_epsilon,
         verdict=judged.verdict if judged else "",
         figures=judged.figures if judged else {},
+        better=judged.better if judged else {},
         costs=costs or {},
     )

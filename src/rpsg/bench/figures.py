@@ -61,14 +61,14 @@ def draw_figures(tables: Sequence[Table], folder: Path) -> dict[str, Path]:
 
 
 def _charts(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
-    for title, columns, rows in tables:
-        drawn = [name for name in columns if any(row.figures[name] for row in rows)]
+    for table in tables:
+        drawn = [name for name in table.columns if any(row.figures[name] for row in table.rows)]
         if not drawn:
             continue
-        name = re.split("[:(,]", title)[0].strip().lower().replace(" ", "-")
-        yield title, name, _panels(drawn, rows)
-        if len({row.key[4] for row in rows}) > 1:
-            yield f"{title}, against the number of texts", f"{name}-by-n", _lines(drawn, rows)
+        name = re.split("[:(,]", table.title)[0].strip().lower().replace(" ", "-")
+        yield table.title, name, _panels(drawn, table)
+        if len({row.key[4] for row in table.rows}) > 1:
+            yield f"{table.title}, against the number of texts", f"{name}-by-n", _lines(drawn, table)
     yield from _frontier(tables)
 
 
@@ -94,7 +94,8 @@ def _name_of(key: Key, rows: Sequence[Row], *, with_n: bool = True) -> str:
     return ", ".join(words)
 
 
-def _panels(columns: Sequence[str], rows: Sequence[Row]) -> "Chart":
+def _panels(columns: Sequence[str], table: Table) -> "Chart":
+    rows = table.rows
     chart, panels = _grid(len(columns), 0.6 + 0.2 * len(rows))
     names = [_name_of(row.key, rows) for row in rows]
     for place, (panel, column) in enumerate(zip(panels, columns, strict=False)):
@@ -105,11 +106,12 @@ def _panels(columns: Sequence[str], rows: Sequence[Row]) -> "Chart":
         panel.set_ylim(len(rows) - 0.5, -0.5)
         panel.set_yticks(range(len(rows)), names if place % _COLUMNS == 0 else [""] * len(rows))
         panel.grid(axis="x", alpha=0.3)
-        panel.set_title(column.rpartition(": ")[2])
+        panel.set_title(table.head_of(column))
     return chart
 
 
-def _lines(columns: Sequence[str], rows: Sequence[Row]) -> "Chart":
+def _lines(columns: Sequence[str], table: Table) -> "Chart":
+    rows = table.rows
     chart, panels = _grid(len(columns), 2.6)
     names = list(dict.fromkeys(_name_of(row.key, rows, with_n=False) for row in rows))
     for panel, column in zip(panels, columns, strict=False):
@@ -124,7 +126,7 @@ def _lines(columns: Sequence[str], rows: Sequence[Row]) -> "Chart":
                     marker="o", ms=3, capsize=2, c=f"C{color % 10}", label=name,
                 )  # fmt: skip
         panel.set_xlabel("texts")
-        panel.set_title(column.rpartition(": ")[2])
+        panel.set_title(table.head_of(column))
     if names:
         panels[0].legend(fontsize=6)
     return chart
@@ -135,15 +137,15 @@ def _frontier(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
     import matplotlib as mpl
     from matplotlib.collections import PathCollection
 
-    by_column = {name: rows for _, columns, rows in tables for name in columns}
+    by_column = {name: table for table in tables for name in table.columns}
     for utility in _UTILITY:
         if not {utility, _LEAKAGE, "seconds"} <= by_column.keys():
             continue
-        rows = by_column[utility]
+        rows = by_column[utility].rows
         chart, (panel,) = _grid(1, 4.5)
         chart.set_size_inches(9, 4.5)
-        times = [found.mean for row in by_column["seconds"] if (found := row.figures["seconds"])]
-        triples = zip(rows, by_column[_LEAKAGE], by_column["seconds"], strict=True)
+        times = [found.mean for row in by_column["seconds"].rows if (found := row.figures["seconds"])]
+        triples = zip(rows, by_column[_LEAKAGE].rows, by_column["seconds"].rows, strict=True)
         for place, (row, leaks, cost) in enumerate(triples):
             y, x, seconds = row.figures[utility], leaks.figures[_LEAKAGE], cost.figures["seconds"]
             if x is None or y is None or seconds is None:
@@ -164,7 +166,7 @@ def _frontier(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
             panel.scatter(x.mean, y.mean, s=size, alpha=0.8, color=color, label=_name_of(row.key, rows))
         panel.axvline(0.5, ls=":", c="0.5")
         panel.set_xlabel(f"{_LEAKAGE} (0.5 is a guess)")
-        panel.set_ylabel(utility.rpartition(": ")[2].replace("_", " "))
+        panel.set_ylabel(by_column[utility].head_of(utility).replace("_", " "))
         legend = panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):

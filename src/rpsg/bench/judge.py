@@ -19,7 +19,7 @@ from rpsg.evaluate.sentiment import sentiment_agreement
 from rpsg.privacy.seeds import read_seeds
 from rpsg.result import RunResult
 from rpsg.rng import Streams
-from rpsg.scores import TextSample
+from rpsg.scores import Better, TextSample
 from rpsg.types import PrivateCorpus, PrivateRecord
 
 # Chosen in advance, not by what they find. Membership: of copied words, of likeness, of likelihood, and all
@@ -44,7 +44,10 @@ _SHOWN = {
 }
 # Beside these the same figure where nothing can have leaked: of people who were not given to the method.
 _WITH_CONTROL = ("copied_runs", "pii_replay", "linkage_tfidf")
+# Of all other attacks less is better.
+_HIGH_IS_GOOD = "leaks: rank of the seed"
 JOINT_P = "membership: p, all attacks jointly"
+_AGREEMENT = "sentiment: agreement with the seed"
 WITHOUT_LEAK = ", where nothing leaked"
 
 
@@ -54,11 +57,13 @@ class Judgement:
 
     Attributes:
         figures: family and name of a figure, joined by ": ", to its value.
+        better: the same to the good direction; of controls and p-values there is none.
         verdict: of the audit; empty where there was none.
         reason: what could not be computed, and why.
     """
 
     figures: Mapping[str, float]
+    better: Mapping[str, Better]
     verdict: str
     reason: str
 
@@ -83,13 +88,17 @@ def judge_release(
         vectors: folder for those of private texts, which other cells need too.
     """
     seeds = read_seeds(result.folder / "private/ledger.sqlite")
-    figures = _scores(bench, config, result, given, held_out, vectors)
-    figures |= _agreement(bench, config, result, given, seeds)
+    figures, better = _scores(bench, config, result, given, held_out, vectors)
+    if agreement := _agreement(bench, config, result, given, seeds):
+        figures |= agreement
+        better[_AGREEMENT] = "higher"
     try:
         attacked, verdict = _attacks(config, result, given, held_out, seeds)
     except DataError as error:
-        return Judgement(figures=figures, verdict="", reason=f"no audit: {error}")
-    return Judgement(figures={**figures, **attacked}, verdict=verdict, reason="")
+        return Judgement(figures=figures, better=better, verdict="", reason=f"no audit: {error}")
+    for name in attacked.keys() & _SHOWN.values():
+        better[name] = "higher" if name == _HIGH_IS_GOOD else "lower"
+    return Judgement(figures={**figures, **attacked}, better=better, verdict=verdict, reason="")
 
 
 def _scores(
@@ -99,7 +108,7 @@ def _scores(
     given: PrivateCorpus,
     held_out: PrivateCorpus,
     vectors: Path,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, Better]]:
     labels = [name for name in given.label_columns if _shares_values(name, result, given)]
     synthetic = TextSample(
         texts=tuple(item.text for item in result.texts),
@@ -115,11 +124,13 @@ def _scores(
         compared=False,
         seed=config.seed,
     )
-    return {
-        f"{family}: {item.name}": item.value
-        for family, item in judged.scores
+    named = {f"{family}: {item.name}": item for family, item in judged.scores}
+    figures = {
+        name: item.value
+        for name, item in named.items()
         if item.value is not None and math.isfinite(item.value)
     }
+    return figures, {name: named[name].better for name in figures}
 
 
 def _shares_values(name: str, result: RunResult, given: PrivateCorpus) -> bool:
@@ -146,7 +157,7 @@ def _agreement(
         rng=Streams(config.seed).get("sentiment agreement"),
     )
     assert score.value is not None and score.baseline is not None
-    return {"sentiment: agreement with the seed": score.value, "sentiment: with another seed": score.baseline}
+    return {_AGREEMENT: score.value, "sentiment: with another seed": score.baseline}
 
 
 def _attacks(

@@ -11,7 +11,6 @@ from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import differences
 from rpsg.bench.tables import (
     DIFFERENCES_HEAD,
-    HEAD,
     NOTE,
     about_differences,
     cells_of,
@@ -32,15 +31,17 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
         path: to write to.
     """
     tables, compared = make_tables(outcomes), differences(outcomes, reference)
-    titles = [title for title, _, _ in tables]
+    titles = [table.title for table in tables]
     shown = [
         {
-            "title": title,
-            "head": [*HEAD, *(name.rpartition(": ")[2] for name in columns)],
-            "rows": [cells_of(row, columns) for row in rows],
-            "figures": [_inline(label, file) for label, file in figures.items() if label.startswith(title)],
+            "title": table.title,
+            "head": table.head,
+            "rows": [cells_of(row, table.columns) for row in table.rows],
+            "figures": [
+                _inline(label, file) for label, file in figures.items() if label.startswith(table.title)
+            ],
         }
-        for title, columns, rows in tables
+        for table in tables
     ]
     environment = Environment(
         loader=PackageLoader("rpsg.bench", "assets"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import Difference, differences, differences_csv
 from rpsg.privacy.card_file import escape
 from rpsg.rundir import write_text
+from rpsg.scores import Better
 
 _TITLES = {
     "utility": "Utility",
@@ -31,13 +33,16 @@ NOTE = (
     "same split of the people. A cell that failed, or released fewer texts, is named and not averaged. The "
     "cells together have no joint guarantee unless a data budget was charged. Figures are computed from "
     "private texts without noise: keep them private. A membership figure near 0.5 says that these attacks "
-    "failed, not that a method is private."
+    "failed, not that a method is private. An arrow says which way is better; without one, as near as "
+    "possible to what real texts have: the row of copies."
 )
+_ARROWS: Mapping[str, str] = {"lower": " ↓", "higher": " ↑"}
 _FOUND = "share of seeds in which the audit found a leak"
 # A name must not become a command.
 _LATEX = str.maketrans(
     {char: "\\" + char for char in "%&_#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\n": " ", "\r": " "}
+    | {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 )
 
 
@@ -98,11 +103,33 @@ class Row:
     lacking: tuple[str, ...]
 
 
-Table = tuple[str, list[str], list[Row]]
+class Table(NamedTuple):
+    """One of the benchmark's tables.
+
+    Attributes:
+        title: in words.
+        columns: names of figures.
+        rows: one for each combination but the seed.
+        better: column to the good direction; of some there is none.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[Row]
+    better: Mapping[str, Better]
+
+    def head_of(self, column: str) -> str:
+        """Returns a column's name in words, with an arrow to the good side."""
+        return column.rpartition(": ")[2] + _ARROWS.get(self.better.get(column, ""), "")
+
+    @property
+    def head(self) -> list[str]:
+        """What stands over the columns, those of a row's key included."""
+        return [*HEAD, *map(self.head_of, self.columns)]
 
 
 def make_tables(outcomes: Sequence[Outcome]) -> list[Table]:
-    """Returns title, columns and rows of each table, one row for each combination but the seed."""
+    """Returns the tables, one row for each combination but the seed."""
     names = list(dict.fromkeys(name for item in outcomes for name in item.figures))
     families = list(dict.fromkeys(name.partition(": ")[0] for name in names))
     tables = [
@@ -157,7 +184,10 @@ def _table(
                 lacking=(*_by_reason([item for item in done if item.reason]), *lacking),
             )
         )
-    return title, columns, rows
+    better: dict[str, Better] = {}
+    for item in outcomes:
+        better |= {name: item.better[name] for name in columns if name in item.better}
+    return Table(title, columns, rows, better)
 
 
 def _by_reason(items: Sequence[Outcome]) -> tuple[str, ...]:
@@ -242,9 +272,9 @@ def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference: str) -> str:
     parts = [f"# Benchmark\n\n{NOTE}\n"]
-    for title, columns, rows in tables:
-        head = [*HEAD, *(name.rpartition(": ")[2] for name in columns)]
-        parts += [f"## {title}\n", *_lines(head, (cells_of(row, columns) for row in rows)), ""]
+    for table in tables:
+        cells = (cells_of(row, table.columns) for row in table.rows)
+        parts += [f"## {table.title}\n", *_lines(table.head, cells), ""]
     parts += [f"## What differs from {reference}\n", about_differences(compared, reference), ""]
     if named := named_differences(compared):
         parts += [*_lines(DIFFERENCES_HEAD, named), ""]
@@ -257,11 +287,11 @@ def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference
 def missing_of(tables: Sequence[Table]) -> list[str]:
     """Names the cells that are not averaged, and the figures that averaged ones lack, each reason once."""
     of: dict[str, dict[str, None]] = {}
-    for _, _, rows in tables:
-        for row in rows:
+    for table in tables:
+        for row in table.rows:
             for text in (*row.missing, *row.lacking):
                 of.setdefault(text, {})[", ".join(row.key)] = None
-    n_rows = len(tables[0][2])
+    n_rows = len(tables[0].rows)
     return [
         f"{'every row' if len(rows) == n_rows > 1 else '; '.join(rows)}: {text}" for text, rows in of.items()
     ]
@@ -269,10 +299,10 @@ def missing_of(tables: Sequence[Table]) -> list[str]:
 
 def _latex(tables: Sequence[Table]) -> str:
     parts = []
-    for title, columns, rows in tables:
-        head = [*HEAD, *(name.rpartition(": ")[2] for name in columns)]
+    for table in tables:
+        head, title = table.head, table.title
         lines = [" & ".join(text.translate(_LATEX) for text in line) + r" \\" for line in
-                 [head, *(cells_of(row, columns) for row in rows)]]  # fmt: skip
+                 [head, *(cells_of(row, table.columns) for row in table.rows)]]  # fmt: skip
         lines.insert(1, r"\hline")
         parts += [
             rf"\begin{{table}}\caption{{{title.translate(_LATEX)}}}",
@@ -287,13 +317,13 @@ def _latex(tables: Sequence[Table]) -> str:
 def _csv(tables: Sequence[Table]) -> str:
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")
-    writer.writerow(["table", *HEAD, "figure", "mean", "low", "high", "n_seeds", "not_averaged"])
-    for title, columns, rows in tables:
+    writer.writerow(["table", *HEAD, "figure", "better", "mean", "low", "high", "n_seeds", "not_averaged"])
+    for title, columns, rows, better in tables:
         for row in rows:
             for name in columns:
-                figure = row.figures[name]
+                figure, side = row.figures[name], better.get(name, "")
                 if figure is None:
-                    writer.writerow([title, *row.key, name, "", "", "", 0, "; ".join(row.missing)])
+                    writer.writerow([title, *row.key, name, side, "", "", "", 0, "; ".join(row.missing)])
                     continue
                 low, high = (
                     ("", "")
@@ -301,5 +331,5 @@ def _csv(tables: Sequence[Table]) -> str:
                     else (figure.mean - figure.half, figure.mean + figure.half)
                 )
                 missing = "; ".join(row.missing)
-                writer.writerow([title, *row.key, name, figure.mean, low, high, figure.n, missing])
+                writer.writerow([title, *row.key, name, side, figure.mean, low, high, figure.n, missing])
     return page.getvalue()
