@@ -98,6 +98,8 @@ def test_the_card_never_claims_more_than_holds(tmp_path: Path, guarantee: CardGu
         assert "anonym" not in lowered and "guaranteed" not in lowered
         assert "zanzibar" not in lowered
     assert "no finite epsilon" in page.released_texts and page.figures == ()
+    # Without noise there is no unit that it protects.
+    assert page.unit.startswith("none" if guarantee == "none" else "one record")
     assert page.attacker.startswith("Nothing bounds what an attacker learns from the released texts.")
 
 

@@ -188,6 +188,8 @@ def _card_figure(figure: Figure) -> CardFigure:
 
 
 def _unit(inputs: CardInputs) -> str:
+    if inputs.guarantee == "none":
+        return "none: nobody is protected by noise"
     if not inputs.has_units:
         return "one record, not one person"
     if inputs.guarantee == "end-to-end":
