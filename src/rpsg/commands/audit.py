@@ -39,6 +39,7 @@ _OPTIONS = {
 
 
 def audit(
+    context: typer.Context,
     sources: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN_FOLDER | DATA...]", help="A run, or data to split.")
     ] = None,
@@ -94,21 +95,7 @@ def audit(
 
     chosen, audited = sources or [], None
     mode = "--self-test" if selftest else "--from-data" if from_data else "--synthetic" if synthetic else _RUN
-    given = {
-        "--from-data": from_data,
-        "--config": config_file,
-        "--set": setting,
-        "--synthetic": synthetic,
-        "--members": members,
-        "--nonmembers": nonmembers,
-        "--public": public,
-        "--canaries": canaries,
-        "--text-column": text_column,
-        "--synthetic-text-column": synthetic_text_column,
-        "--unit-column": unit_column,
-        "-o": output,
-    }
-    _refuse_others(mode, [option for option, value in given.items() if value], config_file)
+    _refuse_others(mode, _given(context), config_file)
     if thorough and not language_models:
         raise ConfigError("--thorough is about the language models that --no-language-models leaves out")
     column = text_column or "text"
@@ -142,13 +129,23 @@ def audit(
     with ProgressView(silent=quiet or as_json) as view:
         found = attack(settings=settings, seed=seed, on_progress=view.show)
     print_audit(found, folder / "audit.json", quiet=quiet, as_json=as_json)
-    if audited is not None:
-        # The report says what the audit found.
-        told = finish(audited)
-        if not (quiet or as_json):
-            typer.echo("\n".join(told))
+    # The report says what the audit found.
+    if audited is not None and (told := finish(audited)) and not (quiet or as_json):
+        typer.echo("\n".join(told))
     if found.verdict.word == LEAK:
         raise typer.Exit(EXIT_LEAK)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """Returns the options on the command line that only some ways of asking take."""
+    known = [option for options in _OPTIONS.values() for option in options]
+    return [
+        option
+        for parameter in context.command.params
+        if context.params.get(str(parameter.name))
+        for option in parameter.opts
+        if option in known
+    ]
 
 
 def _refuse_others(mode: str, given: list[str], config_file: Path | None) -> None:

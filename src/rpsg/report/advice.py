@@ -18,8 +18,36 @@ class Step:
 
 def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
     """Lists what the person who ran it should do, most urgent first."""
+    card, run = sources.released.card, shlex.quote(folder)
+    if stop := _not_as_they_are(sources, run):
+        return stop
+    steps = []
+    if sources.stale:
+        steps.append(
+            Step(
+                text=f"The {' and the '.join(sources.stale)} of this run are of the texts before a review, "
+                "so they are not shown; audit the texts that are left, and score them as files."
+            )
+        )
+    if not card["secure_noise"]:
+        steps.append(Step(text="Run anew without test noise: these texts are not protected."))
+    steps += _attacking(sources, run)
+    steps.append(_reading(card, run))
+    steps += _quality(sources)
+    if not holds_end_to_end(card):
+        steps.append(
+            Step(
+                text="These texts may go only to people who may read the private ones, unless you accept "
+                "what the statement says. For a bound that a stranger can rely on, use guarantee: end-to-end."
+            )
+        )
+    steps.append(Step(text="Pack what may leave the machine.", command=f"rpsg release {run} --pack"))
+    return tuple(steps)
+
+
+def _not_as_they_are(sources: PrivateSources, run: str) -> tuple[Step, ...]:
+    """Says what to do instead where the texts must not be released as they are."""
     card, audit = sources.released.card, sources.audit
-    run = shlex.quote(folder)
     if audit is not None and audit["verdict"] == LEAK:
         return (
             Step(text="Do not release these texts. See the audit below for what leaked and how."),
@@ -43,41 +71,26 @@ def next_steps(sources: PrivateSources, folder: str) -> tuple[Step, ...]:
         )
     if why := why_not_leaving(card):
         return (Step(text=f"Never publish these texts: {why}."),)
-    steps = []
-    if sources.stale:
-        steps.append(
-            Step(
-                text=f"The {' and the '.join(sources.stale)} of this run are of the texts before a review, "
-                "so they are not shown; audit the texts that are left, and score them as files."
-            )
-        )
-    if not card["secure_noise"]:
-        steps.append(Step(text="Run anew without test noise: these texts are not protected."))
+    return ()
+
+
+def _attacking(sources: PrivateSources, run: str) -> list[Step]:
+    card, audit = sources.released.card, sources.audit
     if audit is None:
         # Too few were held out for scores: too few for an audit as well.
         too_few = sources.metrics is None and sources.config.evaluate.enabled
         others = " --nonmembers FILE" if too_few or card["inputs"]["guarantee"] == "end-to-end" else ""
         command = f"rpsg audit {run}{others}"
-        steps.append(Step(text="Attack the texts before anybody else does.", command=command))
-    elif audit["verdict"] != NO_LEAK:
-        steps.append(
+        return [Step(text="Attack the texts before anybody else does.", command=command)]
+    if audit["verdict"] != NO_LEAK:
+        return [
             Step(
                 text="Audit with more records: this one had too few to find a leak. Other texts of the same "
                 "source will do.",
                 command=f"rpsg audit {run} --nonmembers FILE",
             )
-        )
-    steps.append(_reading(card, run))
-    steps += _quality(sources)
-    if not holds_end_to_end(card):
-        steps.append(
-            Step(
-                text="These texts may go only to people who may read the private ones, unless you accept "
-                "what the statement says. For a bound that a stranger can rely on, use guarantee: end-to-end."
-            )
-        )
-    steps.append(Step(text="Pack what may leave the machine.", command=f"rpsg release {run} --pack"))
-    return tuple(steps)
+        ]
+    return []
 
 
 def _reading(card: Card, run: str) -> Step:

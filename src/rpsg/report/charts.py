@@ -84,26 +84,26 @@ def _names_axis(names: Sequence[str]) -> Json:
 # --- map -----------------------------------------------------------------------------------------
 
 
+def _contours(density: Density) -> Json:
+    return {
+        "type": "contour",
+        "x": _rounded(density.x),
+        "y": _rounded(density.y),
+        "z": [_rounded(row) for row in density.z],
+        "name": "real texts (density)",
+        "showscale": False,
+        "showlegend": True,
+        "hoverinfo": "skip",
+        "ncontours": 7,
+        "contours": {"coloring": "fill", "showlines": True},
+        "line": {"color": REAL, "width": 1},
+        "colorscale": [[0, "rgba(125,135,149,0)"], [1, "rgba(125,135,149,0.55)"]],
+    }
+
+
 def map_chart(points: Points, density: Density | None, *, by_meaning: bool) -> Chart:
     """Draws synthetic texts as points and, in the private report, real ones as contours of their density."""
-    traces: list[Json] = []
-    if density is not None:
-        traces.append(
-            {
-                "type": "contour",
-                "x": _rounded(density.x),
-                "y": _rounded(density.y),
-                "z": [_rounded(row) for row in density.z],
-                "name": "real texts (density)",
-                "showscale": False,
-                "showlegend": True,
-                "hoverinfo": "skip",
-                "ncontours": 7,
-                "contours": {"coloring": "fill", "showlines": True},
-                "line": {"color": REAL, "width": 1},
-                "colorscale": [[0, "rgba(125,135,149,0)"], [1, "rgba(125,135,149,0.55)"]],
-            }
-        )
+    traces = [] if density is None else [_contours(density)]
     traces.append(
         {
             "type": "scatter",
