@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar, cast
@@ -22,7 +25,7 @@ from rpsg.pipeline import plan_notes, plan_releases, run, statement_of
 from rpsg.plan_keys import KeysPlan
 from rpsg.privacy import budget
 from rpsg.privacy.budget import Budget
-from rpsg.privacy.card_file import check_card
+from rpsg.privacy.card_file import check_card, read_card
 from rpsg.privacy.ledger import read_lines, read_run
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import FixedNoise, IntArray
@@ -391,13 +394,21 @@ def test_label_values_that_few_people_have_are_never_named(tmp_path: Path) -> No
 def test_half_of_the_candidates_are_written_without_phrases_where_a_vote_chooses() -> None:
     keys = ReleasedKeys(topics=[1.0], facets=[1.0] * 15, labels={}, phrases={"0\x1fheater": 9.0})
 
-    def n_guided(share: float) -> int:
+    def n_guided(share: float, each: int = 1) -> int:
         seeds = sample_paid_seeds(
-            keys, 40, label_columns=(), phrases_per_text=2, guided=share, streams=Streams(1), round_name="a"
+            keys,
+            40,
+            label_columns=(),
+            phrases_per_text=each,
+            guided=share,
+            streams=Streams(1),
+            round_name="a",
         )
         return sum(seed.phrases == ("heater",) for seed in seeds)
 
     assert [n_guided(share) for share in (0.0, 0.5, 0.75, 1.0)] == [0, 20, 30, 40]
+    # One word where a text takes four: with all of them written around it, they would be of nothing else.
+    assert [n_guided(share, each=4) for share in (0.5, 1.0)] == [5, 10]
 
 
 @pytest.mark.parametrize(("vote", "n_guided"), [({}, 15), ({"enabled": False}, 30)])
@@ -415,18 +426,37 @@ def test_without_a_vote_every_text_is_guided(
 
     monkeypatch.setattr(FakeTextModel, "complete", note)
     plain = PrivateCorpus(records=tuple(replace(item, labels={}) for item in corpus(160).records))
-    run(config(tmp_path / "run", vote=vote, write=ONE_DRAFT), plain)
+    settings = config(tmp_path / "run", vote=vote, write=ONE_DRAFT, keys={"phrases_per_text": 1})
+    run(settings, plain)
     assert sum("Words: " in prompt for prompt in asked) == n_guided
+    # The others know what AUG-PE knows: public roles and keywords, each second of them.
+    assert sum("Written by " in prompt for prompt in asked) == (30 - n_guided + 1) // 2
+    card, _ = read_card(tmp_path / "run/release/privacy_card.json")
+    assert "16 roles and 24 keywords" in card.inputs.public_inputs
+
+
+def test_a_prompt_folder_without_roles_will_do_and_half_a_set_will_not(tmp_path: Path) -> None:
+    own = tmp_path / "prompts"
+    shutil.copytree(resources.files("rpsg").joinpath("prompts/posts"), own)  # type: ignore[arg-type]
+    for name in ("random.txt", "roles.txt"):
+        (own / name).unlink()
+    settings = config(tmp_path / "run", write={**ONE_DRAFT, "prompt": str(own)})
+    assert run(settings, corpus(160)).complete
+    card, _ = read_card(tmp_path / "run/release/privacy_card.json")
+    assert "keywords" not in card.inputs.public_inputs
+    shutil.copy(str(resources.files("rpsg").joinpath("prompts/posts/random.txt")), own)
+    with pytest.raises(ConfigError, match=r"no prompt file roles\.txt"):
+        run(config(tmp_path / "other", write={**ONE_DRAFT, "prompt": str(own)}), corpus(160))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_vote_goes_to_usable_texts_and_others_stand_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reply = FakeTextModel.complete
+    reply, number = FakeTextModel.complete, count()
 
     def every_third_is_empty(self: FakeTextModel, requests: Sequence[TextRequest]) -> list[Completion]:
-        replies = reply(self, requests)
-        return [replace(item, text="") if i % 3 == 0 else item for i, item in enumerate(replies)]
+        return [replace(item, text="") if next(number) % 3 == 0 else item for item in reply(self, requests)]
 
     monkeypatch.setattr(FakeTextModel, "complete", every_third_is_empty)
     seen: list[PrivateRows] = []

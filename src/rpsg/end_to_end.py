@@ -7,9 +7,7 @@ sections 3.2 and 3.3). T, n and the stopping rule are fixed in advance; what fol
 release and public inputs only, so the writing model may be remote.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,7 +17,6 @@ from rpsg.audit.canary_mark import holds_canaries
 from rpsg.config import RunConfig
 from rpsg.errors import ConfigError
 from rpsg.judging import judge
-from rpsg.llm.prompting import PromptName
 from rpsg.llm.surrogate import Surrogate, SurrogateSettings
 from rpsg.plan import CALIBRATION_MAX, CALIBRATION_MIN, CALIBRATION_SHARE, Plan
 from rpsg.plan_keys import Histogram, KeysPlan, noise_floor, plan_keys
@@ -28,28 +25,25 @@ from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.mechanisms import ThresholdedKeys
 from rpsg.privacy.noise import NoiseSource
 from rpsg.privacy.plain import PaidTexts
-from rpsg.public import build_topics, write_public
+from rpsg.public import build_topics
 from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session, open_session
 from rpsg.stages.keys import (
-    OTHER,
     ReleasedKeys,
     above,
     cell_rows,
     extract_keys,
     histogram_rows,
-    sample_paid_seeds,
 )
 from rpsg.stages.refine import PrivateContext, Refinery, UsualTexts
-from rpsg.stages.variants import Source
 from rpsg.stages.vote import cast_votes, floor_diversity
 from rpsg.stored import units_of
 from rpsg.text import is_usable
-from rpsg.types import Candidate, Content, Labels, PrivateCorpus, Progress, Seed, SyntheticText
+from rpsg.types import Candidate, PrivateCorpus, Progress, SyntheticText
+from rpsg.writing import FIRST, Writer, describe_inputs, vary_survivors
 
-FIRST = "first"
 PAID_NOTE = "written from the releases above and public inputs"
 _HALF = SurrogateSettings(tokens=200_000)  # two share the training of one
 
@@ -140,7 +134,7 @@ def sizes_of(config: RunConfig) -> Plan:
 def release_keys(session: Session, corpus: PrivateCorpus, planned: KeysPlan) -> ReleasedKeys:
     """Computes each unit's keys on its own and releases their noisy histograms."""
     public = planned.material or build_topics(session, n_topics=planned.n_topics)
-    session.public_inputs = describe_inputs(public.provenance, planned)
+    session.public_inputs = describe_inputs(public.provenance, planned, session.config)
     private_keys = extract_keys(
         corpus.records,
         vectors=session.embed_records(corpus.records),
@@ -194,7 +188,7 @@ def vote_in_rounds(
     ranked = list(candidates)
     for number, mechanism in enumerate(planned.votes, start=1):
         if number > 1:
-            ranked = _vary(session, ranked, planned.n_candidates, round_name=f"round {number}")
+            ranked = vary_survivors(session, ranked, planned.n_candidates, round_name=f"round {number}")
         usable = [i for i, item in enumerate(ranked) if is_usable(item.text)]
         private_votes = cast_votes(
             session.embed_records(corpus.records),
@@ -214,103 +208,6 @@ def vote_in_rounds(
 
 
 # --- reads ledger outputs and public inputs only ----------------------------------------------------
-
-
-def describe_inputs(provenance: str, planned: KeysPlan) -> str:
-    """Names the public inputs on the card."""
-    declared = ", ".join(f"{name} ({len(values)})" for name, values in sorted(planned.label_values.items()))
-    return f"{provenance}; label values declared: {declared}" if declared else provenance
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Writes exactly as many candidates as are asked for, from seeds sampled from the noisy histograms.
-
-    With epsilon 0 there are none: seeds are drawn from public settings, and every label value is as likely.
-    A seed without phrases and labels is written from the prompt that names nothing.
-    """
-
-    session: Session
-    planned: KeysPlan
-    keys: ReleasedKeys | None
-    label_columns: Sequence[str]
-
-    def __call__(self, n: int, round_name: str) -> list[Candidate]:
-        """Writes `n` candidates under fresh ids."""
-        session, seeds = self.session, self._seeds(n, round_name)
-        if self.keys is None:
-            session.public_inputs = describe_inputs("public prompts only", self.planned)
-        texts = [""] * n
-        for prompt, is_guided in (("keys", True), ("public", False)):
-            places = [i for i, seed in enumerate(seeds) if bool(_topic_words(seed)) == is_guided]
-            if places:
-                sources = [_source(seeds[i], "released" if self.keys else "public") for i in places]
-                name = cast("PromptName", prompt)
-                written = write_public(session, sources, prompt=name, round_name=round_name)
-                for i, text in zip(places, written, strict=True):
-                    texts[i] = text
-        session.counts["candidates written"] += len(texts)
-        return [
-            Candidate(variant_id=f"{seed.seed_id}/w", record_id=seed.seed_id, text=text, labels=seed.labels)
-            for seed, text in zip(seeds, texts, strict=True)
-        ]
-
-    def _seeds(self, n: int, round_name: str) -> list[Seed]:
-        return sample_paid_seeds(
-            self.keys or ReleasedKeys.public(self.planned.label_cells),
-            n,
-            label_columns=self.label_columns,
-            phrases_per_text=self.session.config.keys.phrases_per_text,
-            # Where no vote follows, nothing chooses among the texts.
-            guided=self.session.config.keys.guided if self.planned.votes and round_name == FIRST else 1.0,
-            streams=self.session.streams,
-            round_name=round_name,
-        )
-
-
-def _source(seed: Seed, content: Content) -> Source:
-    return Source(
-        source_id=seed.seed_id,
-        record_id=seed.seed_id,
-        text=", ".join(_topic_words(seed)),
-        summary=", ".join(_topic_words(seed)),
-        labels=_named(seed.labels),
-        tone=seed.tone,
-        n_words=seed.n_words,
-        content=content,
-    )
-
-
-def _topic_words(seed: Seed) -> tuple[str, ...]:
-    return seed.phrases or tuple(_named(seed.labels).values())
-
-
-def _named(labels: Labels) -> Labels:
-    return {name: value for name, value in labels.items() if value != OTHER}
-
-
-def _vary(session: Session, ranked: Sequence[Candidate], n: int, *, round_name: str) -> list[Candidate]:
-    """Returns the upper half of a finished vote and rewrites of it, `n` candidates in all."""
-    kept = [item for item in ranked[: math.ceil(n / 2)] if is_usable(item.text)] or list(ranked[:1])
-    again = [kept[i % len(kept)] for i in range(n - len(kept))]
-    sources = [
-        Source(
-            source_id=f"{item.variant_id}/{round_name}.{i}",
-            record_id=item.record_id,
-            text=item.text,
-            summary=item.text,
-            labels=_named(item.labels),
-            tone="neutral",
-            n_words=len(item.text.split()),
-            content="released",
-        )
-        for i, item in enumerate(again)
-    ]
-    texts = write_public(session, sources, prompt="rewrite", round_name=round_name)
-    return kept + [
-        Candidate(variant_id=source.source_id, record_id=item.record_id, text=text, labels=item.labels)
-        for source, item, text in zip(sources, again, texts, strict=True)
-    ]
 
 
 def refine_and_release(

@@ -27,7 +27,7 @@ from rpsg.llm.batched import BatchedTextModel, check_batch_endpoint
 from rpsg.llm.calls import CallStore
 from rpsg.llm.device import resolve_device
 from rpsg.llm.meter import Meter, load_prices
-from rpsg.llm.prompting import PromptedSummariser, PromptName, load_lines, load_prompt
+from rpsg.llm.prompting import PromptedSummariser, PromptName, has_roles, load_lines, load_prompt
 from rpsg.llm.sentiment import PromptedSentiment
 from rpsg.llm.wrappers import (
     CalledTextModel,
@@ -127,6 +127,7 @@ def check_prompts(config: RunConfig) -> None:
     names: tuple[PromptName, ...] = ("write", "rewrite")
     if config.guarantee == "end-to-end":
         names = ("public", "keys", "rewrite")
+        has_roles(config.write.prompt)
     else:
         load_prompt(config.abstract.prompt, "abstract")
     for name in names:

@@ -2,8 +2,9 @@
 
 A prompt folder holds `abstract.txt`, `write.txt`, `rewrite.txt`, `public.txt` and `keys.txt` (turns marked
 `[system]`, `[user]`, `[assistant]`; `{name}` is filled in), and `openers.txt` (one way to begin a line). The
-method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, the
-method `dpsgd` `control.txt`, the method `rupta` `giveaways.txt`, `generalise.txt` and `restore.txt`.
+method `augpe` needs `random.txt`, `fill.txt`, `roles.txt` and `keywords.txt` (one a line) beside them, and
+end-to-end runs use all of these but `fill.txt` where they are there; the method `dpsgd` needs `control.txt`,
+the method `rupta` `giveaways.txt`, `generalise.txt` and `restore.txt`.
 A last `[assistant]` turn is the beginning of the reply. Private text, as in `abstract.txt`, stands between
 marks that no text can hold, see `rpsg.text.defuse`.
 """
@@ -111,6 +112,25 @@ def _require_marks(prompt: Prompt, file: str) -> None:
             f"prompt {file}: write <post> before and </post> after {{text}} (or abstract, "
             "text), and that what stands between is data: a private text may hold orders to a model"
         )
+
+
+def has_roles(folder: str) -> bool:
+    """Tells whether a prompt folder says in public roles and keywords what texts may be about.
+
+    Raises:
+        ConfigError: it has `random.txt`, and not both lists.
+    """
+    try:
+        load_prompt(folder, "random")
+    except ConfigError:
+        if _exists(folder, "random.txt"):
+            raise
+        return False
+    return all(load_lines(folder, f"{name}.txt") for name in ("roles", "keywords"))
+
+
+def _exists(folder: str, file: str) -> bool:
+    return (Path(folder) / file).exists()
 
 
 def load_lines(folder: str, name: str) -> tuple[str, ...]:

@@ -248,7 +248,8 @@ def sample_paid_seeds(
         n: seeds wanted.
         label_columns: columns of labels.
         phrases_per_text: phrases of a seed.
-        guided: share of the seeds that have phrases, evenly among them.
+        guided: share of the seeds that have phrases, evenly among them; less where fewer phrases are known
+            than one text takes, which would all be written around the same.
         streams: experiment randomness.
         round_name: makes ids and random streams unique.
     """
@@ -258,6 +259,7 @@ def sample_paid_seeds(
     everywhere = Counter[str]()
     for table in phrases:
         everywhere.update(table)
+    guided *= min(1.0, len(everywhere) / phrases_per_text)
     seeds = []
     for i in range(n):
         rng = streams.get("seed", round_name, i)

@@ -1,7 +1,7 @@
 """Variants: an LLM writes realistic texts from abstractions, and rewrites survivors (steps 4 and 6)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Source:
         tone: positive, negative or neutral.
         n_words: length of the seed in words.
         content: what `text` is.
+        hints: what fills the gaps of `random` prompts: a public role and a public keyword.
     """
 
     source_id: str
@@ -39,6 +40,7 @@ class Source:
     tone: str
     n_words: int
     content: Content
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 def vary(
@@ -103,8 +105,8 @@ def write_texts(
         embedder: compares drafts with their abstraction.
         config: prompt folder, lengths, drafts, sampling.
         prompt: `write` makes a text of an abstraction, `rewrite` a new version of a text, `keys` a text
-            around phrases, `public` a text from labels and length alone (it reads no source text, and has
-            one draft).
+            around phrases, `public` a text from labels and length alone, `random` one from a public role and
+            keyword too (these two read no source text, and have one draft).
         n_each: texts a source.
         streams: experiment randomness.
         round_name: makes ids and random streams unique.
@@ -112,7 +114,7 @@ def write_texts(
     Returns:
         The texts, `n_each` a source, in order; they may be empty or flawed (refinement judges).
     """
-    n_drafts = 1 if prompt == "public" else config.n_drafts
+    n_drafts = 1 if prompt in {"public", "random"} else config.n_drafts
     jobs = [(source, i) for source in sources for i in range(n_each)]
     replies = model.complete(
         [
@@ -182,4 +184,5 @@ def _values(source: Source, *, opener: str, n_words: int) -> dict[str, str]:
         "tone": source.tone,
         "words": str(n_words),
         "opener": opener,
+        **source.hints,
     }
