@@ -138,7 +138,7 @@ def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch:
         outcomes = run_bench(settings, tmp_path / "out")
     assert [item.state for item in outcomes] == ["failed", "failed"]
     assert outcomes[0].reason == "a bug: ValueError"
-    write_tables(outcomes, "plain", tmp_path / "out")
+    write_tables(outcomes, "plain", tmp_path / "out", n_cells=2)
     page = (tmp_path / "out/tables.md").read_text()
     assert "failed: a bug: ValueError (seed 0)" in page and "a private text" not in page
     outcomes = run_bench(settings, tmp_path / "out")
@@ -223,7 +223,7 @@ def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
     figure = Figure.of([0.4, 0.5, 0.6])
     # Student, two degrees of freedom: 4.303 * 0.1 / sqrt(3).
     assert figure is not None and figure.half == pytest.approx(0.2484, abs=1e-4) and figure.n == 3
-    paths = write_tables(many, "a|b_1", tmp_path)
+    paths = write_tables(many, "a|b_1", tmp_path, n_cells=len(many))
     assert [path.name for path in paths] == ["tables.md", "tables.tex", "tables.csv", "differences.csv"]
     assert "0.5 (0.252 to 0.748)" in paths[0].read_text() and "None." in paths[0].read_text()
     assert r"a|b\_1" in paths[1].read_text() and r"95 \%" not in paths[1].read_text()
@@ -395,6 +395,24 @@ def test_the_command(
     )
     assert "| posts | fake | copy | - | 20 |" in Path("out/tables.md").read_text()
     assert call("bench", "none.yaml", "-o", "out") == 2
+
+
+def test_tables_of_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from test_cli import call
+
+    monkeypatch.chdir(tmp_path)
+    values = config(methods={"copy": {"method": "copy"}}).model_dump(mode="json", exclude_unset=True)
+    Path("bench.yaml").write_text(json.dumps(values))
+    assert call("bench", "bench.yaml", "-o", "out", "--tables") == 2
+    assert "no cell that is done" in capsys.readouterr().err and not Path("out").exists()
+    assert call("bench", "bench.yaml", "-o", "out", "--cell", "posts_copy_fake_epsilon-None_n-20_seed-1") == 0
+    monkeypatch.setattr(cells, "run", lambda *_, **__: pytest.fail("a cell was run"))
+    assert call("bench", "bench.yaml", "-o", "out", "--tables") == 0
+    for name in ("tables.md", "index.html"):
+        assert "2 cells (1 done, 1 not run yet)" in Path("out", name).read_text()
+    assert "| posts | fake | copy | - | 20 |" in Path("out/tables.md").read_text()
 
 
 def test_the_file_in_the_docs_is_a_benchmark(tmp_path: Path) -> None:

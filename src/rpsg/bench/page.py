@@ -1,6 +1,5 @@
 """One HTML page of a benchmark: its tables, figures and differences; it loads nothing."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,11 +16,14 @@ from rpsg.bench.tables import (
     make_tables,
     missing_of,
     named_differences,
+    summary_of,
 )
 from rpsg.rundir import write_text
 
 
-def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str, Path], path: Path) -> None:
+def write_page(
+    outcomes: Sequence[Outcome], reference: str, figures: Mapping[str, Path], path: Path, *, n_cells: int
+) -> None:
     """Writes the page.
 
     Args:
@@ -29,6 +31,7 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
         reference: the method that others are compared with.
         figures: title to SVG file.
         path: to write to.
+        n_cells: of the whole benchmark, those not run yet included.
     """
     tables, compared = make_tables(outcomes), differences(outcomes, reference)
     titles = [table.title for table in tables]
@@ -53,7 +56,7 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
     )
     page = environment.get_template("bench.html.j2").render(
         note=NOTE,
-        summary=_summary(outcomes),
+        summary=summary_of(outcomes, n_cells),
         tables=shown,
         frontiers=[
             _inline(label, file) for label, file in figures.items() if not label.startswith(tuple(titles))
@@ -65,20 +68,6 @@ def write_page(outcomes: Sequence[Outcome], reference: str, figures: Mapping[str
         missing=missing_of(tables),
     )
     write_text(path, page)
-
-
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    """Says what was run."""
-    states = Counter(item.state for item in outcomes)
-    counts = ", ".join(f"{n} {state}" for state, n in states.items())
-    parts = {
-        "data": [item.data for item in outcomes],
-        "models": [item.model for item in outcomes],
-        "texts of a cell": [str(item.n) for item in outcomes],
-        "seeds": [str(item.seed) for item in outcomes],
-    }
-    listed = "; ".join(f"{name}: {', '.join(dict.fromkeys(values))}" for name, values in parts.items())
-    return f"{len(outcomes)} cells ({counts}). {listed}."
 
 
 def _inline(label: str, file: Path) -> tuple[str, Markup]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,17 +199,18 @@ def _by_reason(items: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(f"{what} (seed {', '.join(found)})" for what, found in seeds.items())
 
 
-def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path) -> list[Path]:
+def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path, *, n_cells: int) -> list[Path]:
     """Writes tables.md, tables.tex, tables.csv and differences.csv; returns their paths.
 
     Args:
         outcomes: of the cells.
         reference: the method that others are compared with.
         folder: of the benchmark.
+        n_cells: of the whole benchmark, those not run yet included.
     """
     tables, compared = make_tables(outcomes), differences(outcomes, reference)
     pages = {
-        "tables.md": _markdown(tables, compared, reference),
+        "tables.md": _markdown(tables, compared, reference, summary=summary_of(outcomes, n_cells)),
         "tables.tex": _latex(tables),
         "tables.csv": _csv(tables),
         "differences.csv": differences_csv(compared),
@@ -270,8 +272,26 @@ def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (parts[0], ["---"] * len(head), *parts[1:])]
 
 
-def _markdown(tables: Sequence[Table], compared: Sequence[Difference], reference: str) -> str:
-    parts = [f"# Benchmark\n\n{NOTE}\n"]
+def summary_of(outcomes: Sequence[Outcome], n_cells: int) -> str:
+    """Says what was run, and how much was not."""
+    states = Counter[str](item.state for item in outcomes)
+    if waiting := n_cells - len(outcomes):
+        states["not run yet"] = waiting
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    parts = {
+        "data": [item.data for item in outcomes],
+        "models": [item.model for item in outcomes],
+        "texts of a cell": [str(item.n) for item in outcomes],
+        "seeds": [str(item.seed) for item in outcomes],
+    }
+    listed = "; ".join(f"{name}: {', '.join(dict.fromkeys(values))}" for name, values in parts.items())
+    return f"{n_cells} cells ({counts}). {listed}."
+
+
+def _markdown(
+    tables: Sequence[Table], compared: Sequence[Difference], reference: str, *, summary: str
+) -> str:
+    parts = [f"# Benchmark\n\n{escape(summary)}\n\n{NOTE}\n"]
     for table in tables:
         cells = (cells_of(row, table.columns) for row in table.rows)
         parts += [f"## {table.title}\n", *_lines(table.head, cells), ""]

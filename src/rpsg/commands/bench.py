@@ -24,6 +24,9 @@ def bench(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells side by side, as far as the memory allows.")] = 1,
     cell: Annotated[str, typer.Option(metavar="NAME", help="Run this cell only, and write no tables.")] = "",
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Write the tables of the cells that are done; run nothing.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would ask of its models; run nothing.")
     ] = False,
@@ -55,13 +58,29 @@ def bench(
         _check_figures()
     _warn(config, say)
     try:
-        outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
+        if tables:
+            outcomes = _finished(config, output)
+        else:
+            outcomes = _run(config, output, say) if jobs == 1 else _run_jobs(config_file, output, say, jobs)
     except KeyboardInterrupt:
-        typer.echo("\nStopped. What is finished is kept; the same command goes on.", err=True)
+        typer.echo(
+            "\nStopped. What is finished is kept; the same command goes on, with --tables it shows it.",
+            err=True,
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     paths = _write(outcomes, config, output, figures=figures)
     say(f"Written to {', '.join(map(str, paths))}, computed from private texts: do not share them.")
     _end(outcomes, say)
+
+
+def _finished(config: "BenchConfig", folder: Path) -> "list[Outcome]":
+    from rpsg.bench.cells import check_bench, read_outcomes
+    from rpsg.errors import RunDirError
+
+    outcomes = list(read_outcomes(folder, check_bench(config)).values())
+    if not outcomes:
+        raise RunDirError(f"{folder} holds no cell that is done; leave --tables out to run them")
+    return outcomes
 
 
 def _end(outcomes: "Sequence[Outcome]", say: Say) -> None:
@@ -115,12 +134,14 @@ def _write(
     outcomes: "Sequence[Outcome]", config: "BenchConfig", folder: Path, *, figures: bool
 ) -> list[Path]:
     from rpsg.bench.figures import draw_figures
+    from rpsg.bench.matrix import cells_of
     from rpsg.bench.page import write_page
     from rpsg.bench.tables import make_tables, write_tables
 
-    paths = write_tables(outcomes, config.compared_with, folder)
+    n_cells = len(cells_of(config))
+    paths = write_tables(outcomes, config.compared_with, folder, n_cells=n_cells)
     drawn = draw_figures(make_tables(outcomes), folder / "figures") if figures else {}
-    write_page(outcomes, config.compared_with, drawn, folder / "index.html")
+    write_page(outcomes, config.compared_with, drawn, folder / "index.html", n_cells=n_cells)
     return [folder / "index.html", *paths]
 
 
