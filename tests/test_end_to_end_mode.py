@@ -447,6 +447,11 @@ def test_a_prompt_folder_without_roles_will_do_and_half_a_set_will_not(tmp_path:
     shutil.copy(str(resources.files("rpsg").joinpath("prompts/posts/random.txt")), own)
     with pytest.raises(ConfigError, match=r"no prompt file roles\.txt"):
         run(config(tmp_path / "other", write={**ONE_DRAFT, "prompt": str(own)}), corpus(160))
+    (own / "roles.txt").write_text("\n")
+    for method in ("rpsg", "augpe"):
+        empty = config(tmp_path / "other", method=method, write={**ONE_DRAFT, "prompt": str(own)})
+        with pytest.raises(ConfigError, match=r"roles\.txt is empty"):
+            run(empty, corpus(160))
     assert not (tmp_path / "other").exists()
 
 

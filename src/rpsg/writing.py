@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rpsg.config import RunConfig
-from rpsg.llm.prompting import PromptName, has_roles, load_lines
+from rpsg.llm.prompting import PromptName, has_roles, roles_and_keywords
 from rpsg.plan_keys import KeysPlan
 from rpsg.public import write_public
 from rpsg.session import Session
@@ -25,17 +25,12 @@ def describe_inputs(provenance: str, planned: KeysPlan, config: RunConfig) -> st
     """Names the public inputs on the card."""
     parts = [provenance]
     if has_roles(config.write.prompt):
-        roles, keywords = _roles_and_keywords(config)
+        roles, keywords = roles_and_keywords(config.write.prompt)
         parts.append(f"{len(roles)} roles and {len(keywords)} keywords")
     if planned.label_values:
         declared = (f"{name} ({len(values)})" for name, values in sorted(planned.label_values.items()))
         parts.append(f"label values declared: {', '.join(declared)}")
     return "; ".join(parts)
-
-
-def _roles_and_keywords(config: RunConfig) -> tuple[Sequence[str], Sequence[str]]:
-    folder = config.write.prompt
-    return load_lines(folder, "roles.txt"), load_lines(folder, "keywords.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +107,7 @@ class Writer:
         )
 
     def _hints(self, seed: Seed) -> dict[str, str]:
-        roles, keywords = _roles_and_keywords(self.session.config)
+        roles, keywords = roles_and_keywords(self.session.config.write.prompt)
         rng = self.session.streams.get("role and keyword", seed.seed_id)
         return {
             "role": roles[int(rng.integers(len(roles)))],

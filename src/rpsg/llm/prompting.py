@@ -114,23 +114,33 @@ def _require_marks(prompt: Prompt, file: str) -> None:
         )
 
 
-def has_roles(folder: str) -> bool:
-    """Tells whether a prompt folder says in public roles and keywords what texts may be about.
+def roles_and_keywords(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Reads who writes such texts and what about, by what is public: what `random.txt` is filled with.
 
     Raises:
-        ConfigError: it has `random.txt`, and not both lists.
+        ConfigError: one of the three files is missing, or a list is empty.
+    """
+    load_prompt(folder, "random")
+    roles, keywords = (load_lines(folder, f"{name}.txt") for name in ("roles", "keywords"))
+    for name, found in (("roles", roles), ("keywords", keywords)):
+        if not found:
+            raise ConfigError(f"prompt file {folder}/{name}.txt is empty; write one a line")
+    return roles, keywords
+
+
+def has_roles(folder: str) -> bool:
+    """Tells whether a prompt folder has public roles and keywords.
+
+    Raises:
+        ConfigError: it has `random.txt`, and not what it is filled from.
     """
     try:
-        load_prompt(folder, "random")
+        roles_and_keywords(folder)
     except ConfigError:
-        if _exists(folder, "random.txt"):
+        if (Path(folder) / "random.txt").exists():
             raise
         return False
-    return all(load_lines(folder, f"{name}.txt") for name in ("roles", "keywords"))
-
-
-def _exists(folder: str, file: str) -> bool:
-    return (Path(folder) / file).exists()
+    return True
 
 
 def load_lines(folder: str, name: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rpsg.config import RunConfig
-from rpsg.llm.prompting import PromptName, load_lines, load_prompt
+from rpsg.llm.prompting import PromptName, load_lines, load_prompt, roles_and_keywords
 from rpsg.session import Session
 from rpsg.stages.keys import OTHER
 from rpsg.stages.variants import tidy
@@ -19,18 +19,16 @@ def check_prompts(config: RunConfig) -> int:
     """Reads the prompts that a run needs; returns how many public roles and keywords there are together.
 
     Raises:
-        ConfigError: one is missing.
+        ConfigError: one is missing, or a list is empty.
     """
-    folder = config.write.prompt
-    load_prompt(folder, "random")
-    load_prompt(folder, "fill" if config.augpe.variation == "fill" else "rewrite")
-    return len(load_lines(folder, "roles.txt")) + len(load_lines(folder, "keywords.txt"))
+    load_prompt(config.write.prompt, "fill" if config.augpe.variation == "fill" else "rewrite")
+    return sum(map(len, roles_and_keywords(config.write.prompt)))
 
 
 def write_random(session: Session, labels: Sequence[Labels], round_name: str) -> list[Candidate]:
     """RANDOM_API: writes one text for each of some labels, from public roles and keywords alone."""
     config = session.config
-    roles, keywords = (load_lines(config.write.prompt, f"{name}.txt") for name in ("roles", "keywords"))
+    roles, keywords = roles_and_keywords(config.write.prompt)
     requests, ids = [], []
     for i, own in enumerate(labels):
         rng = session.streams.get("augpe random", round_name, i)
