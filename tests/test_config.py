@@ -80,6 +80,17 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         RunConfig.load(listing)
 
 
+def test_a_section_on_the_command_line_keeps_its_other_settings(tmp_path: Path) -> None:
+    texts = tmp_path / "posts.csv"
+    given = ["data={label_columns: [topic], label_values: {topic: [rent]}}", "models={write: fake}"]
+    config = build_config(texts, {}, given)
+    assert config.data.path == str(texts) and config.data.label_columns == ("topic",)
+    assert config.models.write == "fake" and config.models.embed == RunConfig().models.embed
+    # A setting that is itself a mapping is replaced.
+    again = build_config(texts, {}, [*given, "data.label_values={topic: [debt]}"])
+    assert again.data.label_values == {"topic": ("debt",)}
+
+
 def test_set_value_nests() -> None:
     values: dict[str, object] = {}
     set_value(values, "vote.survive", "0.8")

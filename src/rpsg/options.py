@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from rpsg.config import RunConfig
+from rpsg.config import RunConfig, merge
 from rpsg.endpoints import IN_PROCESS, split_name
 from rpsg.errors import ConfigError
 from rpsg.yaml_file import SettingName, parse_yaml, read_yaml, set_value
@@ -28,7 +28,12 @@ def build_config(source: Path, options: Mapping[SettingName, object], settings: 
         key, sign, text = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, for example vote.survive=0.8 (given: {setting!r})")
-        set_value(values, key, _value_of(key, text))
+        value = _value_of(key, text)
+        if isinstance(value, Mapping) and "." not in key:
+            # The other settings of the section stay: of data the file, for one.
+            values = merge(values, {key: value})
+        else:
+            set_value(values, key, value)
     for name, value in options.items():
         if value is not None and value != []:
             set_value(values, name, value)
