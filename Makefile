@@ -37,7 +37,9 @@ prove: $(READY)           ## the full-size proofs; writes docs/proofs.json
 sabotage: $(READY)        ## breaks copies of the package; each time the named test must notice
 	$(BIN)/python tests/sabotage/run.py
 
-check: $(READY)           ## format, lint, types, import rules
+check: $(READY)           ## format, lint, types, import rules, names of test files
+	@twice=$$(find tests -name '*.py' ! -name conftest.py -printf '%f\n' | sort | uniq -d); \
+	  test -z "$$twice" || { echo "two files under tests/ have this name, pytest needs another: $$twice"; exit 2; }
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
