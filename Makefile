@@ -29,7 +29,7 @@ demo: $(READY)            ## the sample posts twice: RPSG, and end-to-end differ
 
 # Two processes of one thread each: with two threads each they would wait for one another.
 test: $(READY)            ## all tests, a small instance of each proof
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 prove: $(READY)           ## the full-size proofs; writes docs/proofs.json
 	$(BIN)/python -m pytest -m prove -o addopts="-q --strict-markers" --durations=0 -s

@@ -15,6 +15,7 @@ from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.errors import BudgetExceeded, ConfigError, PrivacyError
 from rpsg.llm.local import LocalTextModel
+from rpsg.llm.models import locate
 from rpsg.method_config import DpsgdConfig
 from rpsg.methods import dpsgd
 from rpsg.methods.dpsgd_train import Trainee
@@ -147,6 +148,26 @@ def test_a_gradient_does_not_depend_on_what_else_is_computed(tmp_path: Path) -> 
     alone = trainee.gradient(one)
     trainee.gradient(other)
     assert (trainee.gradient(one) == alone).all()
+
+
+def test_gradients_side_by_side_are_the_bytes_of_each_alone() -> None:
+    """Of the model that is trained: a tiny one's matrices are too small for torch to share them out."""
+    trainee = Trainee.load(locate("smollm2-135m-instruct"), SMALL, seed=1, threads=3)
+    texts = [
+        f"The {name} told us about the river. " * n for n, name in enumerate(("town", "nurse", "boy"), 1)
+    ]
+    examples = [trainee.encode(CODE, text) for text in texts] * 2
+    try:
+        beside = [gradient.tobytes() for gradient in trainee.gradients(examples)]
+        # Also when not all are asked for, as when a run is stopped.
+        unfinished = trainee.gradients(examples)
+        next(unfinished)
+        unfinished.close()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert beside == [trainee.gradient(example).tobytes() for example in examples]
+    assert len(set(beside)) == len(texts)
 
 
 def test_gradients_agree_with_opacus(tmp_path: Path) -> None:

@@ -171,10 +171,12 @@ class _PrivateExamples:
         clip, streams = self.session.config.dpsgd.clip_norm, self.session.streams
 
         def of(sampled: list[int]) -> Iterator[FloatArray]:
+            examples = []
             for index in sampled:
                 own = self.examples[index]
-                pick = streams.key("dpsgd text", self.units[index], number) % len(own)
-                yield self.trainee.gradient(own[pick]) / clip
+                examples.append(own[streams.key("dpsgd text", self.units[index], number) % len(own)])
+            for gradient in self.trainee.gradients(examples):
+                yield gradient / clip
 
         return of
 

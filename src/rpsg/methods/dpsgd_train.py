@@ -7,6 +7,7 @@ half as many weights get noise, and noise is never multiplied by noise.
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Attention's inputs, by the names that architectures give them.
 _TARGETS = ("q_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
 _SCALE = 2.0
+_IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -144,21 +146,39 @@ class Trainee:
 
     def gradient(self, example: PrivateExample) -> FloatArray:
         """Returns the gradient of a text's mean loss a token, shape (size,): a function of that text."""
-        ids = torch.tensor([example.ids])
-        logits = self._model(input_ids=ids, use_cache=False).logits[0, example.n_code - 1 : -1]
-        loss = nn.functional.cross_entropy(logits.float(), ids[0, example.n_code :])
-        found = torch.autograd.grad(loss, self._weights)
+        found = torch.autograd.grad(self._loss(example), self._weights)
         return torch.cat([part.flatten() for part in found]).numpy().astype(np.float32)
+
+    def gradients(self, examples: Sequence[PrivateExample]) -> Iterator[FloatArray]:
+        """Yields the gradient of each text, in order; as many texts at a time as torch has threads.
+
+        Each is computed by one thread, so its bytes are the same alone, beside others, and on any number of
+        cores.
+        """
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(n_threads) as pool:
+                yield from pool.map(self.gradient, examples)
+        finally:
+            torch.set_num_threads(n_threads)
 
     def loss(self, examples: Sequence[PrivateExample]) -> float:
         """Returns the mean loss a token of some texts; private where they are: a run never reports it."""
         total = 0.0
         with torch.inference_mode():
             for example in examples:
-                ids = torch.tensor([example.ids])
-                logits = self._model(input_ids=ids, use_cache=False).logits[0, example.n_code - 1 : -1]
-                total += float(nn.functional.cross_entropy(logits.float(), ids[0, example.n_code :]))
+                total += float(self._loss(example))
         return total / len(examples)
+
+    def _loss(self, example: PrivateExample) -> torch.Tensor:
+        ids = torch.tensor([example.ids])
+        n_own = len(example.ids) - example.n_code
+        # Logits of the control code are not asked for, and the last one is ignored, not cut off: either would
+        # fill a matrix of vocabulary x tokens with zeros on the way back.
+        logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=n_own + 1).logits
+        targets = torch.tensor([*example.ids[example.n_code :], _IGNORED])
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=_IGNORED)
 
     def set_weights(self, values: FloatArray) -> None:
         """Sets the trainable weights."""
