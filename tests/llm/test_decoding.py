@@ -141,6 +141,31 @@ def test_the_cache_grows_and_shrinks(folder: Path) -> None:
         assert done.written == greedy(model, prompt, n)
 
 
+def test_keys_and_values_stay_within_their_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[SlotCache] = []
+
+    class Seen(SlotCache):
+        def __init__(self, *given: object, **options: object) -> None:
+            super().__init__(*given, **options)  # type: ignore[arg-type]
+            caches.append(self)
+
+    def taken(n_bytes: int) -> tuple[int, int, list[list[int]]]:
+        monkeypatch.setattr(decoding, "_CACHE_BYTES", n_bytes)
+        jobs = [job(prompt, n=64 - len(prompt)) for prompt in prompts(8)]
+        Decoder(load(folder), n_slots=6).run(jobs)
+        cache = caches.pop()
+        rooms = [room for layer in cache.slot_layers for room in (layer._key_room, layer._value_room)]
+        return cache.n_slots, sum(room.nbytes for room in rooms), [item.written for item in jobs]
+
+    monkeypatch.setattr(decoding, "SlotCache", Seen)
+    n_slots, all_bytes, texts = taken(1 << 30)
+    assert n_slots == 6
+    n_slots, n_bytes, again = taken(all_bytes // 2)
+    assert (n_slots, n_bytes) == (3, all_bytes // 2) and again == texts
+    # One text at a time is written whatever it takes.
+    assert taken(1)[0] == 1
+
+
 def test_own_attention_is_in_use_where_it_may(folder: Path) -> None:
     assert load(folder).config._attn_implementation == "rpsg"
     other = load(folder, ours=False)

@@ -29,6 +29,9 @@ _PREFILL_TOKENS_GPU = 4096
 # New sequences enter when this share of the slots is free, so that prompts are read in batches.
 _REFILL_SHARE = 0.125
 _MIN_SHARED = 16
+# Keys and values on a processor take at most about this: of long prompts, or of a large model, fewer are
+# written at once rather than more memory taken than a laptop has.
+_CACHE_BYTES = 3 << 30
 # Prompts up to this length are read with an explicit mask. Longer ones have more scores than the processor
 # keeps near; the library's kernel, which never writes them out, is faster.
 _SHORT = 512
@@ -53,12 +56,12 @@ class Decoder:
         prefix = self._read_prefix(jobs[0].prompt[:shared]) if shared else None
         waiting = deque(sorted(jobs, key=lambda job: (-len(job.prompt), job.prompt)))
         active: list[Job] = []
-        n_slots = min(self._n_slots, len(jobs))
         kept_once = None
         if prefix is not None and self._keeps_prefix_once:
             kept_once = SharedPrefix([states_of(layer) for layer in prefix.layers])
         start = shared if kept_once is not None else 0
         longest = max(len(job.prompt) + job.max_tokens for job in jobs) - start
+        n_slots = min(self._n_slots, len(jobs), self._most_at_once(longest))
         n_layers = self._model.config.num_hidden_layers
         cache = SlotCache(n_layers, n_slots, longest, start=start, device=self._device)
         tokens = torch.zeros(n_slots, dtype=torch.long)
@@ -74,6 +77,15 @@ class Decoder:
             n_complete = _retire(active, cache, tokens, first)
             if n_complete and on_written is not None:
                 on_written(len(jobs) - len(waiting) - len(active), sum(len(job.written) for job in jobs))
+
+    def _most_at_once(self, longest: int) -> int:
+        if self._device.type != "cpu":
+            return self._n_slots
+        config = self._model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        one = 2 * config.num_hidden_layers * heads * size * longest * self._model.dtype.itemsize
+        return max(1, int(_CACHE_BYTES // one))
 
     def _read_prefix(self, prompt: list[int]) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
