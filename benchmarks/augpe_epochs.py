@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from rpsg import registry
-from rpsg.bench.cells import split
+from rpsg.bench.check import split
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.bench.tables import Figure
 from rpsg.bench.vectors import KeptVectors

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rpsg.bench.cells import read_outcome
 from rpsg.bench.judge import WITHOUT_LEAK
 from rpsg.bench.matrix import BenchConfig, cells_of
+from rpsg.bench.outcomes import read_outcome
 from rpsg.bench.tables import Figure, Table, make_tables
 
 QUALITY = {

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rpsg import registry
-from rpsg.bench.cells import split
+from rpsg.bench.check import split
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.evaluate.run import evaluate_run, sample_of
 from rpsg.pipeline import load_corpus

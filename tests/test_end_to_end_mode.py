@@ -49,10 +49,12 @@ from rpsg.types import (
     PrivateCorpus,
     PrivateRecord,
     PrivateVariant,
+    Progress,
     Sentiment,
     TextRequest,
     Trust,
 )
+from test_pipeline import Stop
 from test_pipeline import config as base_config
 
 Drawn = TypeVar("Drawn")
@@ -438,7 +440,7 @@ def test_without_a_vote_every_text_is_guided(
 def test_a_prompt_folder_without_roles_will_do_and_half_a_set_will_not(tmp_path: Path) -> None:
     own = tmp_path / "prompts"
     shutil.copytree(resources.files("rpsg").joinpath("prompts/posts"), own)  # type: ignore[arg-type]
-    for name in ("random.txt", "roles.txt"):
+    for name in ("random.txt", "roles.txt", "keywords.txt"):
         (own / name).unlink()
     settings = config(tmp_path / "run", write={**ONE_DRAFT, "prompt": str(own)})
     assert run(settings, corpus(160)).complete
@@ -448,6 +450,11 @@ def test_a_prompt_folder_without_roles_will_do_and_half_a_set_will_not(tmp_path:
     with pytest.raises(ConfigError, match=r"no prompt file roles\.txt"):
         run(config(tmp_path / "other", write={**ONE_DRAFT, "prompt": str(own)}), corpus(160))
     (own / "roles.txt").write_text("\n")
+    (own / "random.txt").unlink()
+    with pytest.raises(ConfigError, match=r"no prompt file random\.txt"):
+        run(config(tmp_path / "other", write={**ONE_DRAFT, "prompt": str(own)}), corpus(160))
+    for name in ("random.txt", "keywords.txt"):
+        shutil.copy(str(resources.files("rpsg").joinpath("prompts/posts", name)), own)
     for method in ("rpsg", "augpe"):
         empty = config(tmp_path / "other", method=method, write={**ONE_DRAFT, "prompt": str(own)})
         with pytest.raises(ConfigError, match=r"roles\.txt is empty"):
@@ -642,6 +649,42 @@ def test_a_run_belongs_to_its_public_file(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "source": "another"}))
     with pytest.raises(RunDirError, match="a run of other public data"):
         run(settings, corpus(120))
+
+
+@pytest.mark.parametrize("method", ["rpsg", "augpe"])
+def test_a_run_belongs_to_its_prompt_files(tmp_path: Path, method: str) -> None:
+    own = tmp_path / "prompts"
+    shutil.copytree(resources.files("rpsg").joinpath("prompts/posts"), own)  # type: ignore[arg-type]
+    settings = config(tmp_path / "run", method=method, write={**ONE_DRAFT, "prompt": str(own)})
+
+    def stop(progress: Progress) -> None:
+        if progress.stage.startswith("vote"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(settings, corpus(160), on_progress=stop)
+    keywords = (own / "keywords.txt").read_text()
+    (own / "keywords.txt").write_text("the sea\n")
+    with pytest.raises(RunDirError, match="a run of other prompt files"):
+        run(settings, corpus(160))
+    (own / "keywords.txt").write_text(keywords)
+    assert run(settings, corpus(160)).complete
+
+
+def test_a_survivor_stands_once_in_the_prompt_that_varies_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    reply = FakeTextModel.complete
+
+    def note(self: FakeTextModel, requests: Sequence[TextRequest]) -> list[Completion]:
+        asked.extend(request.messages[-2].content for request in requests)
+        return reply(self, requests)
+
+    monkeypatch.setattr(FakeTextModel, "complete", note)
+    run(config(tmp_path / "run", vote={"rounds": 2}, write=ONE_DRAFT), corpus(160))
+    again = [prompt.split("Post:")[1].split("Tell it")[0].strip() for prompt in asked if "Tell it" in prompt]
+    assert again and all(text.count(text[:20]) == 1 for text in again)
 
 
 def test_a_public_file_cannot_write_on_the_card(tmp_path: Path) -> None:

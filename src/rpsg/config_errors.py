@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from typing import get_args
+from collections.abc import Mapping
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -16,10 +17,12 @@ def explain(item: object, root: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1], root)
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown configuration key {name!r}; {hint}"
+        hint = f"; known here: {', '.join(sorted(known))}" if known else ""
+        return f"unknown configuration key {name!r}" + (f"; did you mean {near[0]!r}?" if near else hint)
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
+    if error["type"] in {"model_type", "model_attributes_type"}:
+        return f"{name}: must hold `key: value` lines"
     message = (
         str(error["msg"]).replace("valid tuple", "list").replace("valid dictionary", "mapping (key: value)")
     )
@@ -31,12 +34,17 @@ def explain(item: object, root: type[BaseModel]) -> str:
 
 
 def _known_keys(path: tuple[object, ...], section: type[BaseModel]) -> list[str]:
+    is_named = False
     for part in path:
+        if is_named:
+            # The name that a user gave to one of several sections of a kind.
+            is_named = False
+            continue
         found = section.model_fields.get(str(part))
         annotation = found.annotation if found else None
         choices = [annotation, *get_args(annotation)]
         inner = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
         if not inner:
             return []
-        section = inner[0]
+        section, is_named = inner[0], get_origin(annotation) is Mapping
     return list(section.model_fields)

@@ -8,12 +8,12 @@ import difflib
 import importlib
 import importlib.metadata
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import cast
 
-from rpsg.endpoints import NO_SERVERS, Serving, find_endpoint, split_name
+from rpsg.endpoints import NO_SERVERS, EndpointConfig, Serving, find_endpoint, split_name
 from rpsg.errors import ConfigError
 from rpsg.scores import Metric
 from rpsg.types import Device, Embedder, PiiDetector, SentimentModel, Summariser, TextModel
@@ -144,6 +144,21 @@ def model_folder(kind: str, name: str) -> Path:
         ModelUnavailable: they are not there.
     """
     return _resolve(kind, name)
+
+
+def check_name(kind: str, name: str, endpoints: Mapping[str, EndpointConfig]) -> None:
+    """Looks for a model without loading it; one of the Hugging Face hub is taken to be there.
+
+    Raises:
+        ConfigError: the name is unknown.
+        ModelUnavailable: its files are not there.
+    """
+    own = name.removeprefix("local:")
+    if f"{kind}:{name}" in _known() or find_endpoint(name, endpoints) is not None or _is_gguf(name):
+        return
+    is_of_hub = own.count("/") == 1 and not own.startswith((".", "/", "~"))
+    if not is_of_hub or Path(own).is_dir():
+        _resolve(kind, own)
 
 
 def metrics() -> list[Metric]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from rpsg.changes import changed_fields
+from rpsg.changes import changed_fields, made_of, other_part
 from rpsg.config import RunConfig
 from rpsg.errors import PrivateDataError, RunDirError
 from rpsg.staging import write_folder
@@ -70,8 +70,9 @@ class RunDir:
         run = cls(root)
         if root.exists() and not root.is_dir():
             raise RunDirError(f"{root} is a file; name a folder with -o")
+        parts = made_of(config, fingerprint=fingerprint, public=public)
         if run.manifest.exists():
-            run._check_same(config, fingerprint, public)
+            run._check_same(config, parts)
             run.check_not_purged()
             if contains_canaries and not run.contains_canaries:
                 run._write_manifest(run.run_id, contains_canaries=True)
@@ -82,24 +83,20 @@ class RunDir:
             run.private.mkdir(parents=True, mode=0o700, exist_ok=True)
             with run.working():
                 if not run.manifest.exists():
-                    run._begin(
-                        config,
-                        {"fingerprint": fingerprint, "public": public},
-                        contains_canaries=contains_canaries,
-                    )
+                    run._begin(config, parts, contains_canaries=contains_canaries)
                     return run
         except OSError as error:
             raise RunDirError(f"cannot write to {root}: {error.strerror}") from None
         # Another process began it meanwhile.
-        run._check_same(config, fingerprint, public)
+        run._check_same(config, parts)
         return run
 
-    def _begin(self, config: RunConfig, made_of: Mapping[str, str], *, contains_canaries: bool) -> None:
+    def _begin(self, config: RunConfig, parts: Mapping[str, str], *, contains_canaries: bool) -> None:
         # Also where somebody made it beforehand, open to others.
         self.private.chmod(0o700)
         (self.root / "done").mkdir(exist_ok=True)
         write_text(self.config, config.to_yaml())
-        write_json(self.private / "data.json", made_of)
+        write_json(self.private / "data.json", parts)
         # Written last: a folder with a manifest is a complete beginning.
         self._write_manifest(secrets.token_hex(8), contains_canaries=contains_canaries)
 
@@ -128,12 +125,11 @@ class RunDir:
             name in begun or name.startswith((".config.yaml-", ".data.json-")) for name in private
         )
 
-    def _check_same(self, config: RunConfig, fingerprint: str, public: str) -> None:
+    def _check_same(self, config: RunConfig, parts: Mapping[str, str]) -> None:
         changed = changed_fields(self.read_config(), config)
-        made_of = json.loads((self.private / "data.json").read_text())
-        if not changed and made_of == {"fingerprint": fingerprint, "public": public}:
+        what = other_part(json.loads((self.private / "data.json").read_text()), parts)
+        if not changed and not what:
             return
-        what = "other data" if made_of.get("public") == public else "other public data"
         if changed:
             what = f"another configuration ({', '.join(changed)} changed)"
         raise RunDirError(

@@ -134,7 +134,9 @@ def vary_survivors(
             source_id=f"{item.variant_id}/{round_name}.{i}",
             record_id=item.record_id,
             text=item.text,
+            # Drafts are compared with the text; the prompt, with room for an abstraction too, holds it once.
             summary=item.text,
+            hints={"summary": ""},
             labels=_named(item.labels),
             tone="neutral",
             n_words=len(item.text.split()),

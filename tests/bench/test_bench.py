@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 from pydantic import ValidationError
 
 from rpsg.bench import cells
-from rpsg.bench.cells import Outcome, audit_warnings, run_bench, split
-from rpsg.bench.matrix import BenchConfig, Cell, cells_of
+from rpsg.bench.cells import run_bench
+from rpsg.bench.check import bench_warnings, check_bench, split
+from rpsg.bench.matrix import BenchConfig, Cell, cells_of, name_of
+from rpsg.bench.outcomes import Outcome, read_outcome
+from rpsg.bench.planning import plan_bench
 from rpsg.bench.tables import Figure, make_tables, write_tables
 from rpsg.bench.vectors import KeptVectors
 from rpsg.data import read_corpus, sample_path
@@ -27,6 +31,9 @@ POSTS = sample_path("posts_train.jsonl")
 CONFIGS = Path(__file__).parents[2] / "benchmarks/configs"
 
 
+WRITE = {"min_length": 20, "max_length": 40, "n_drafts": 2}
+
+
 def config(**changes: object) -> BenchConfig:
     values: dict[str, object] = {
         "n": 20,
@@ -37,7 +44,7 @@ def config(**changes: object) -> BenchConfig:
         "settings": {
             "models": {"embed": "hash", "sentiment": None},
             "abstract": {"n_samples": 6, "max_tokens": 40},
-            "write": {"min_length": 20, "max_length": 40, "n_drafts": 2},
+            "write": WRITE,
             "refine": {"pii": {"enabled": False}, "nll": {"enabled": False}},
         },
     }
@@ -110,6 +117,54 @@ def test_cells_of_another_benchmark_are_never_taken_for_this_ones(
         run_bench(config(**changes), done[0])
 
 
+def test_changed_prompt_files_are_another_benchmark(tmp_path: Path) -> None:
+    own = tmp_path / "prompts"
+    shutil.copytree(str(files("rpsg").joinpath("prompts/posts")), own)
+    mine = {**config().settings, "write": {**WRITE, "prompt": str(own)}}
+    before = check_bench(config(settings=mine))
+    (own / "keywords.txt").write_text("the sea\n")
+    after = check_bench(config(settings=mine))
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_a_release_is_judged_alike_in_whatever_order_it_came(
+    done: tuple[Path, list[Outcome]], tmp_path: Path
+) -> None:
+    """Which texts a draw of a figure holds must not depend on the secret order of a release."""
+    other = tmp_path / "out"
+    again = run_bench(config(seeds=[0], methods={"copy": {"method": "copy"}}), other)
+    (first,) = (item for item in done[1] if (item.method, item.seed) == ("copy", 0))
+    texts = [
+        (folder / f"runs/{first_name}/release/synthetic.jsonl").read_text()
+        for folder, first_name in ((done[0], name_of(first)), (other, name_of(first)))
+    ]
+    assert texts[0] != texts[1]
+    assert again[0].figures == first.figures
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"figures": [1]}, {"figures": {"a: b": "x"}}, {"figures": {"a: b": float("nan")}}, {"state": "zzz"},
+     {"method": "another"}, {"seed": "0"}],
+)  # fmt: skip
+def test_an_outcome_that_was_not_written_by_a_benchmark_is_refused(
+    done: tuple[Path, list[Outcome]], tmp_path: Path, changes: dict[str, object]
+) -> None:
+    name = name_of(done[1][0])
+    (tmp_path / "cells").mkdir()
+    path = tmp_path / f"cells/{name}.json"
+    values = json.loads((done[0] / f"cells/{name}.json").read_text())
+    path.write_text(json.dumps(values))
+    assert read_outcome(tmp_path, name) == done[1][0]
+    path.write_text(json.dumps({**values, **changes}))
+    with pytest.raises(RunDirError, match="is not of this version"):
+        read_outcome(tmp_path, name)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunDirError, match="is not of this version"):
+        read_outcome(tmp_path, name)
+
+
 def test_costs_are_those_of_the_whole_run_or_none(
     done: tuple[Path, list[Outcome]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +193,7 @@ def test_a_cell_that_fails_is_shown_and_tried_again(tmp_path: Path, monkeypatch:
         outcomes = run_bench(settings, tmp_path / "out")
     assert [item.state for item in outcomes] == ["failed", "failed"]
     assert outcomes[0].reason == "a bug: ValueError"
-    write_tables(outcomes, "plain", tmp_path / "out", n_cells=2)
+    write_tables(outcomes, "plain", tmp_path / "out", planned=outcomes)
     page = (tmp_path / "out/tables.md").read_text()
     assert "failed: a bug: ValueError (seed 0)" in page and "a private text" not in page
     outcomes = run_bench(settings, tmp_path / "out")
@@ -223,7 +278,7 @@ def test_tables_hold_means_and_intervals(tmp_path: Path) -> None:
     figure = Figure.of([0.4, 0.5, 0.6])
     # Student, two degrees of freedom: 4.303 * 0.1 / sqrt(3).
     assert figure is not None and figure.half == pytest.approx(0.2484, abs=1e-4) and figure.n == 3
-    paths = write_tables(many, "a|b_1", tmp_path, n_cells=len(many))
+    paths = write_tables(many, "a|b_1", tmp_path, planned=many)
     assert [path.name for path in paths] == ["tables.md", "tables.tex", "tables.csv", "differences.csv"]
     assert "0.5 (0.252 to 0.748)" in paths[0].read_text() and "None." in paths[0].read_text()
     assert r"a|b\_1" in paths[1].read_text() and r"95 \%" not in paths[1].read_text()
@@ -306,15 +361,71 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_people_for_an_audit_are_said_in_advance(tmp_path: Path) -> None:
-    assert audit_warnings(config()) == []
+    assert bench_warnings(config()) == []
     people = [json.loads(row) for row in POSTS.read_text().splitlines()]
     path = tmp_path / "wards.jsonl"
     path.write_text("".join(json.dumps({**row, "who": i % 45}) + "\n" for i, row in enumerate(people)))
     few = config(data={"wards": {"path": str(path), "unit_column": "who"}})
-    (warning,) = audit_warnings(few)
+    (warning,) = bench_warnings(few)
     assert warning.startswith(
         "data.wards: 36 people are given to a method and 9 held out, and an audit needs 20 on each side"
     )
+
+
+def test_labels_that_nobody_declared_are_said_in_advance() -> None:
+    posts = {"path": str(POSTS), "label_columns": ["sentiment"], "n_units_bound": 300}
+    values = {"sentiment": ["positive", "negativ"]}
+    typo = config(data={"posts": {**posts, "label_values": values}}, methods={"a": {"method": "augpe"}})
+    (warning,) = bench_warnings(typo)
+    assert warning.startswith("data.posts: ") and "a value of sentiment that data.label_values" in warning
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ["smollm2-135m"]}, "did you mean 'smollm2-135m-instruct'"),
+        ({"models": [""]}, "has no config.json"),
+        ({"models": ["./nowhere"]}, "no such folder"),
+        ({"settings": {**config().settings, "models": {"embed": "all-minilm"}}}, "all-minilm-l6-v2"),
+    ],
+)
+def test_a_model_that_is_not_there_is_said_before_the_first_cell(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    wrong = config(**changes)
+    with pytest.raises(RpsgError, match=message):
+        run_bench(wrong, tmp_path / "out")
+    with pytest.raises(RpsgError, match=message):
+        list(plan_bench(wrong))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+x", "", " x", "a\u202eb", "\ud800x", "a\nb"])
+def test_a_name_is_seen_as_it_is(name: str) -> None:
+    for changes in ({"methods": {name: {"method": "copy"}}}, {"data": {name: {"path": str(POSTS)}}}):
+        with pytest.raises(ValidationError, match="stands in tables"):
+            config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read"),
+        ("[" * 3000, "is not a YAML file"),
+        ("n: 20\ndata: {a: 3}\nmethods: {b: {method: copy}}\n", "data.a: must hold `key: value` lines"),
+        ("n: 20\ndata: {a: {pth: x}}\nmethods: {b: {method: copy}}\n", "'data.a.pth'; did you mean 'path'?"),
+        ("n: 20\ndata: {a: {path: x, zzz: 1}}\nmethods: {b: {}}\n", "known here: .*label_columns"),
+        ("n: 20\ndata: {a: {path: x}}\nmethods: {b: {method: agpe}}\n", "did you mean 'augpe'?"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "bench.yaml"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        cells_of(BenchConfig.load(path))
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from scipy.stats import ttest_rel
 from test_bench import config
 
 from rpsg.audit.estimators import holm
-from rpsg.bench.cells import Outcome
-from rpsg.bench.compare import differences, differences_csv
+from rpsg.bench.compare import Difference, differences, differences_csv
 from rpsg.bench.figures import _frontier, draw_figures
+from rpsg.bench.judge import JOINT_P
+from rpsg.bench.outcomes import Outcome
 from rpsg.bench.page import write_page
 from rpsg.bench.planning import plan_bench
 from rpsg.bench.tables import make_tables, missing_of, named_differences, write_tables
@@ -39,6 +40,10 @@ def cells(method: str, epsilon: float | None, values: list[float], **changes: ob
     ]  # fmt: skip
 
 
+def compared(outcomes: list[Outcome], planned: list[Outcome] | None = None) -> list[Difference]:
+    return differences(outcomes, "rpsg", planned or outcomes)
+
+
 OURS, WORSE, NOISY = [0.5, 0.52, 0.48], [0.4, 0.421, 0.379], [0.53, 0.5, 0.49]
 OUTCOMES = [
     *cells("rpsg", 1.0, OURS), *cells("rpsg", 4.0, OURS),
@@ -49,7 +54,7 @@ OUTCOMES = [
 def test_methods_are_compared_in_pairs_and_corrected_for_their_number() -> None:
     found = {
         (item.method, item.epsilon, item.reference_epsilon): item
-        for item in differences(OUTCOMES, "rpsg")
+        for item in compared(OUTCOMES)
         if item.figure == ACCURACY
     }
     assert set(found) == {("worse", 4.0, 4.0), ("noisy", 4.0, 4.0), ("copy", None, 1.0), ("copy", None, 4.0)}
@@ -70,7 +75,7 @@ def test_a_noisy_method_is_not_called_different_by_the_spread_of_the_quiet_ones(
         others = [cells(f"m{i}", 4.0, rng.normal(0.5, 0.01, 3).tolist()) for i in range(7)]
         outcomes = [*cells("rpsg", 4.0, rng.normal(0.5, 0.01, 3).tolist()), *(i for o in others for i in o)]
         outcomes += cells("wild", 4.0, rng.normal(0.5, 0.05, 3).tolist())
-        found = [item for item in differences(outcomes, "rpsg") if item.figure == ACCURACY]
+        found = [item for item in compared(outcomes) if item.figure == ACCURACY]
         wrong += any(item.adjusted < 0.05 for item in found)
     assert wrong <= 20  # of 200, at most 0.05 expected; 0.15 and more with one spread for all
 
@@ -78,42 +83,70 @@ def test_a_noisy_method_is_not_called_different_by_the_spread_of_the_quiet_ones(
 def test_models_and_sizes_are_corrected_for_together() -> None:
     two = [*cells("rpsg", 4.0, OURS), *cells("worse", 4.0, WORSE)]
     both = [*two, *cells("rpsg", 4.0, OURS, n=40), *cells("worse", 4.0, WORSE, n=40)]
-    alone, together = ([i for i in differences(o, "rpsg") if i.figure == ACCURACY] for o in (two, both))
+    alone, together = ([i for i in compared(o) if i.figure == ACCURACY] for o in (two, both))
     assert together[0].adjusted == pytest.approx(2 * alone[0].p_value)
+
+
+def test_comparisons_that_are_not_run_yet_count(tmp_path: Path) -> None:
+    """So that no p grows when a benchmark goes on; rows of fewer seeds are named, and have no reference."""
+    planned = [*OUTCOMES, *cells("later", 4.0, OURS), *cells("later", 1.0, OURS)]
+    now, then = compared(OUTCOMES, planned), compared(planned)
+    before = {(i.method, i.epsilon, i.reference_epsilon, i.figure): i.adjusted for i in now}
+    after = {(i.method, i.epsilon, i.reference_epsilon, i.figure): i.adjusted for i in then}
+    assert before and all(after[key] <= value for key, value in before.items())
+    first = min((i for i in now if i.figure == ACCURACY), key=lambda item: item.p_value)
+    assert first.adjusted == pytest.approx(6 * first.p_value)
+    only = [item for item in OUTCOMES if item.seed == 0] + cells("noisy", 4.0, NOISY)[1:]
+    write_tables(only, "rpsg", tmp_path, planned=planned)
+    page = (tmp_path / "tables.md").read_text()
+    assert "| posts | m | noisy | 4 | 20 | 0, 1, 2 |" in page and "| posts | m | worse | 4 | 20 | 0 |" in page
+    assert "posts, m, worse, 4, 20; posts, m, copy, -, 20: not run yet (seed 1, 2)" in page
+    assert "posts, m, later, 4, 20; posts, m, later, 1, 20: not run yet (seed 0, 1, 2)" in page
+    assert "no other method has two seeds in common with rpsg" in page
+
+
+def test_values_that_agree_have_no_interval_and_p_values_none(tmp_path: Path) -> None:
+    items = [
+        replace(item, figures={LEAKS: 0.5 + i / 10, JOINT_P: i / 3}) for i, item in enumerate(OUTCOMES[:3])
+    ]
+    write_tables(items, "rpsg", tmp_path, planned=items)
+    page = (tmp_path / "tables.md").read_text()
+    assert "| 0, 1, 2 | 0.6 (0.352 to 0.848) | 0.333 |" in page and "| 0, 1, 2 | 3.9 |" in page
 
 
 def test_what_is_the_same_in_every_seed_has_no_spread_to_test_against() -> None:
     base = [*cells("rpsg", 4.0, [0.5] * 3), *cells("same", 4.0, [0.5] * 3), *cells("other", 4.0, [0.4] * 3)]
-    found = {item.method: item.p_value for item in differences(base, "rpsg") if item.figure == ACCURACY}
+    found = {item.method: item.p_value for item in compared(base) if item.figure == ACCURACY}
     assert found == {"same": 1.0, "other": 0.25}
 
 
 def test_only_cells_that_are_done_and_alike_are_compared() -> None:
     ours = cells("rpsg", 4.0, OURS)
-    assert differences(ours + cells("worse", 1.0, WORSE), "rpsg") == []
-    assert differences(ours + cells("worse", 4.0, WORSE, n=10), "rpsg") == []
-    assert differences(ours + cells("worse", 4.0, WORSE, state="short"), "rpsg") == []
-    assert {item.p_value for item in differences(ours + cells("same", 4.0, OURS), "rpsg")} == {1.0}
+    assert compared(ours + cells("worse", 1.0, WORSE)) == []
+    assert compared(ours + cells("worse", 4.0, WORSE, n=10)) == []
+    assert compared(ours + cells("worse", 4.0, WORSE, state="short")) == []
+    assert {item.p_value for item in compared(ours + cells("same", 4.0, OURS))} == {1.0}
     # A cell that is missing costs a degree of freedom, not the comparison.
-    (two,) = (i for i in differences(ours + cells("worse", 4.0, WORSE[:2]), "rpsg") if i.figure == ACCURACY)
+    (two,) = (i for i in compared(ours + cells("worse", 4.0, WORSE[:2])) if i.figure == ACCURACY)
     assert two.n_seeds == 2
-    assert differences(ours + cells("worse", 4.0, WORSE[:1]), "rpsg") == []
+    assert compared(ours + cells("worse", 4.0, WORSE[:1])) == []
 
 
 def test_differences_beyond_chance_are_named(tmp_path: Path) -> None:
-    write_tables(OUTCOMES, "rpsg", tmp_path, n_cells=len(OUTCOMES))
+    write_tables(OUTCOMES, "rpsg", tmp_path, planned=OUTCOMES)
     page = (tmp_path / "tables.md").read_text()
     assert r"| posts | m | worse | 4 | 4 | 20 | utility: next\_word\_accuracy | -0.1 (" in page
-    named = named_differences(differences(OUTCOMES, "rpsg"))
+    named = named_differences(compared(OUTCOMES))
     assert {row[2] for row in named} == {"worse", "copy"}
-    rows = list(csv.DictReader(differences_csv(differences(OUTCOMES, "rpsg")).splitlines()))
+    rows = list(csv.DictReader(differences_csv(compared(OUTCOMES)).splitlines()))
     assert len(rows) == 12 and rows[0]["method"] == "worse" and float(rows[0]["difference"]) < 0
     assert {row["figure"] for row in rows} == {ACCURACY, DISTANCE, LEAKS}
 
 
 def test_names_cannot_break_a_table_or_become_commands(tmp_path: Path) -> None:
     odd = "a|b\n<i>x\\input{/etc/passwd}$^2~"
-    write_tables([*OUTCOMES, *cells(odd, 4.0, WORSE)], "rpsg", tmp_path, n_cells=20)
+    outcomes = [*OUTCOMES, *cells(odd, 4.0, WORSE)]
+    write_tables(outcomes, "rpsg", tmp_path, planned=outcomes)
     lines = (tmp_path / "tables.md").read_text().splitlines()
     rows = [line for line in lines if "input" in line and line.startswith("|")]
     assert rows and all(line.endswith("|") and r"a\|b \<i\>x" in line for line in rows)
@@ -136,7 +169,7 @@ def test_a_figure_that_some_seeds_lack_is_named() -> None:
 
 def test_tables_and_charts_say_which_way_is_better(tmp_path: Path) -> None:
     outcomes = [replace(item, better={ACCURACY: "higher", DISTANCE: "lower"}) for item in OUTCOMES]
-    write_tables(outcomes, "rpsg", tmp_path, n_cells=len(outcomes))
+    write_tables(outcomes, "rpsg", tmp_path, planned=outcomes)
     page, latex = (tmp_path / "tables.md").read_text(), (tmp_path / "tables.tex").read_text()
     assert r"| next\_word\_accuracy ↑ |" in page and r"| frechet\_distance ↓ |" in page
     assert r"next\_word\_accuracy $\uparrow$" in latex and r"frechet\_distance $\downarrow$" in latex
@@ -172,7 +205,9 @@ def test_figures_and_page_hold_every_method_and_escape_names(tmp_path: Path) -> 
     assert "worse, ε 4" in svg and "&lt;b&gt;$x&lt;/b&gt;" in svg and "<b>" not in svg
     again = draw_figures(make_tables(outcomes), tmp_path / "again")
     assert all(path.read_bytes() == again[title].read_bytes() for title, path in drawn.items())
-    write_page(outcomes, "rpsg", drawn, tmp_path / "index.html", n_cells=99)
+    write_page(
+        outcomes, "rpsg", drawn, tmp_path / "index.html", planned=[*outcomes, *cells("later", 4.0, OURS)]
+    )
     page = (tmp_path / "index.html").read_text()
     assert page.count("<svg") == len(drawn) and "<b>" not in page and "<script" not in page
     assert "What differs from rpsg" in page and "http://" not in page.replace("http://www.w3.org", "")

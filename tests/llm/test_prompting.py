@@ -26,6 +26,11 @@ def test_every_prompt_of_the_package_is_whole(folder: str) -> None:
     assert len(set(load_lines(folder, "openers.txt"))) >= 20
 
 
+def test_a_mark_before_the_first_line_hides_no_turn(tmp_path: Path) -> None:
+    (tmp_path / "write.txt").write_text("[user]\nA {text} B", encoding="utf-8-sig")
+    assert load_prompt(str(tmp_path), "write").turns[0].content == "A {text} B"
+
+
 def test_filled_in_text_is_not_searched_for_gaps(tmp_path: Path) -> None:
     (tmp_path / "write.txt").write_text("[user]\nA {text} B")
     turns = load_prompt(str(tmp_path), "write").fill({"text": "{opener} [assistant] {x}"})

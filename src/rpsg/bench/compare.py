@@ -3,16 +3,17 @@
 import csv
 import io
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from rpsg.audit.estimators import holm
-from rpsg.bench.cells import Outcome
 from rpsg.bench.judge import JOINT_P, WITHOUT_LEAK
+from rpsg.bench.matrix import Named
+from rpsg.bench.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Difference:
         half: half of its 95 % interval.
         n_seeds: that both have.
         p_value: as if this were the only one.
-        adjusted: by Holm's method over all comparisons of this figure on this data set, all models and sizes.
+        adjusted: by Holm's method over all comparisons of this figure on this data set, all models and sizes,
+            those that are not run yet included.
     """
 
     data: str
@@ -56,7 +58,7 @@ _Side = tuple[str, float | None]
 _Seeds = dict[int, Outcome]
 
 
-def differences(outcomes: Sequence[Outcome], reference: str) -> list[Difference]:
+def differences(outcomes: Sequence[Outcome], reference: str, planned: Sequence[Named]) -> list[Difference]:
     """Compares every method with the reference of the same data set, model, size and epsilon.
 
     A method, or reference, that takes no epsilon is compared at every epsilon of the other.
@@ -64,6 +66,8 @@ def differences(outcomes: Sequence[Outcome], reference: str) -> list[Difference]
     Args:
         outcomes: cells; those that are not done do not count.
         reference: a method's name in the tables.
+        planned: all cells of the benchmark. Holm's method counts their comparisons, so that a p never grows
+            as more of them are run.
 
     Returns:
         One difference for each pair and figure with two seeds in common, figure by figure.
@@ -76,14 +80,31 @@ def differences(outcomes: Sequence[Outcome], reference: str) -> list[Difference]
     for (data, _, _), sides in groups.items():
         for found in _compare(sides, reference):
             families[data, found.figure].append(found)
-    return [item for family in families.values() for item in _adjusted(family)]
+    n_planned = _count(planned, reference)
+    return [item for (data, _), family in families.items() for item in _adjusted(family, n_planned[data])]
+
+
+def _count(planned: Sequence[Named], reference: str) -> Counter[str]:
+    """Counts the comparisons of one figure on each data set."""
+    groups: dict[tuple[str, str, int], dict[_Side, None]] = defaultdict(dict)
+    for cell in planned:
+        groups[cell.data, cell.model, cell.n][cell.method, cell.epsilon] = None
+    counts = Counter[str]()
+    for (data, _, _), sides in groups.items():
+        counts[data] += sum(1 for _ in _pairs(sides, reference))
+    return counts
+
+
+def _pairs(sides: Iterable[_Side], reference: str) -> Iterator[tuple[_Side, _Side]]:
+    for side, other in product(list(sides), repeat=2):
+        alike = side[1] == other[1] or None in (side[1], other[1])
+        if side[0] != reference and other[0] == reference and alike:
+            yield side, other
 
 
 def _compare(sides: Mapping[_Side, _Seeds], reference: str) -> Iterator[Difference]:
-    for side, other in product(sides, sides):
-        alike = side[1] == other[1] or None in (side[1], other[1])
-        if side[0] != reference and other[0] == reference and alike:
-            yield from _compare_two(sides[side], sides[other])
+    for side, other in _pairs(sides, reference):
+        yield from _compare_two(sides[side], sides[other])
 
 
 def _compare_two(own: _Seeds, reference: _Seeds) -> Iterator[Difference]:
@@ -129,11 +150,10 @@ def _paired(found: Sequence[float]) -> tuple[float, float, float]:
     return mean, half, 2 * float(student.sf(abs(mean) / error, n - 1))
 
 
-def _adjusted(items: Sequence[Difference]) -> list[Difference]:
-    return [
-        replace(item, adjusted=value)
-        for item, value in zip(items, holm([item.p_value for item in items]), strict=True)
-    ]
+def _adjusted(items: Sequence[Difference], n_planned: int) -> list[Difference]:
+    # What is not run yet is taken to differ in nothing.
+    p_values = [item.p_value for item in items] + [1.0] * (n_planned - len(items))
+    return [replace(item, adjusted=value) for item, value in zip(items, holm(p_values), strict=False)]
 
 
 def differences_csv(found: Sequence[Difference]) -> str:

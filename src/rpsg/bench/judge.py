@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 from rpsg import registry
@@ -20,7 +21,7 @@ from rpsg.privacy.seeds import read_seeds
 from rpsg.result import RunResult
 from rpsg.rng import Streams
 from rpsg.scores import Better, TextSample
-from rpsg.types import PrivateCorpus, PrivateRecord
+from rpsg.types import PrivateCorpus, PrivateRecord, SyntheticText
 
 # Chosen in advance, not by what they find. Membership: of copied words, of likeness, of likelihood, and all
 # together. The name after the colon is the column of the table.
@@ -49,6 +50,9 @@ _HIGH_IS_GOOD = "leaks: rank of the seed"
 JOINT_P = "membership: p, all attacks jointly"
 _AGREEMENT = "sentiment: agreement with the seed"
 WITHOUT_LEAK = ", where nothing leaked"
+# Differences of methods are small: with ten draws, which texts they hold moves the distance of copies by
+# 0.013, as much as seeds do. Fifty take some seconds of a core more.
+_DRAWS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ def judge_release(
         vectors: folder for those of private texts, which other cells need too.
     """
     seeds = read_seeds(result.folder / "private/ledger.sqlite")
+    # Releases are in an order that nobody can repeat, and each figure is of some draws of their rows.
+    result = replace(result, texts=tuple(sorted(result.texts, key=_place)))
     figures, better = _scores(bench, config, result, given, held_out, vectors)
     if agreement := _agreement(bench, config, result, given, seeds):
         figures |= agreement
@@ -99,6 +105,10 @@ def judge_release(
     for name in attacked.keys() & _SHOWN.values():
         better[name] = "higher" if name == _HIGH_IS_GOOD else "lower"
     return Judgement(figures={**figures, **attacked}, better=better, verdict=verdict, reason="")
+
+
+def _place(item: SyntheticText) -> tuple[bytes, str]:
+    return blake2b(item.text.encode()).digest(), repr(sorted(item.labels.items()))
 
 
 def _scores(
@@ -123,6 +133,7 @@ def _scores(
         # What real texts get is the row of copies.
         compared=False,
         seed=config.seed,
+        repeats=_DRAWS,
     )
     named = {f"{family}: {item.name}": item for family, item in judged.scores}
     figures = {

@@ -1,11 +1,12 @@
 """The file of a benchmark, and the runs that it stands for."""
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Self, cast
+from typing import Annotated, Protocol, Self, cast
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -82,6 +83,17 @@ class BenchConfig(Section):
             raise ValueError("values must differ: equal cells would count twice")
         return values
 
+    @field_validator("data", "methods")
+    @classmethod
+    def _names_can_be_read(cls, values: Mapping[str, object]) -> Mapping[str, object]:
+        for name in values:
+            if not name.isprintable() or name[:1] in {"", *" =+-@"}:
+                raise ValueError(
+                    f"{name!a}: a name of data or a method stands in tables; begin it with a letter or "
+                    "digit, and leave out characters that cannot be seen"
+                )
+        return values
+
     @model_validator(mode="after")
     def _reference_is_a_method(self) -> Self:
         if self.compared_with not in self.methods:
@@ -109,6 +121,41 @@ class BenchConfig(Section):
             raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(found))}") from None
 
 
+class Named(Protocol):
+    """What a cell's name is made of."""
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+
+    @property
+    def method(self) -> str:
+        """The method's name in the tables."""
+
+    @property
+    def model(self) -> str:
+        """The model that writes."""
+
+    @property
+    def epsilon(self) -> float | None:
+        """Asked for; None where the method takes none."""
+
+    @property
+    def n(self) -> int:
+        """Texts asked for."""
+
+    @property
+    def seed(self) -> int:
+        """Of the run and of the split."""
+
+
+def name_of(cell: Named) -> str:
+    """Returns a folder name of a cell's own."""
+    of = (cell.data, cell.method, cell.model)
+    parts = (*of, f"epsilon {cell.epsilon}", f"n {cell.n}", f"seed {cell.seed}")
+    return "_".join(_UNSAFE.sub("-", part).strip("-") for part in parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One run of a benchmark.
@@ -134,9 +181,7 @@ class Cell:
     @property
     def name(self) -> str:
         """A folder name of its own."""
-        of = (self.data, self.method, self.model)
-        parts = (*of, f"epsilon {self.epsilon}", f"n {self.n}", f"seed {self.seed}")
-        return "_".join(_UNSAFE.sub("-", part).strip("-") for part in parts)
+        return name_of(self)
 
     def run_config(self, folder: Path) -> RunConfig:
         """Returns the configuration of its run.
@@ -223,7 +268,9 @@ def _model_in(settings: Mapping[str, object], task: str) -> str | None:
 def _method_in(settings: Mapping[str, object]) -> MethodName:
     method = settings.get("method", "rpsg")
     if not isinstance(method, str) or method not in GUARANTEES:
-        raise ConfigError(f"methods: {method!r} is no method; known: {', '.join(GUARANTEES)}")
+        near = difflib.get_close_matches(str(method), GUARANTEES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(GUARANTEES)}"
+        raise ConfigError(f"methods: {method!r} is no method; {hint}")
     return cast("MethodName", method)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import differences
+from rpsg.bench.matrix import Named
+from rpsg.bench.outcomes import Outcome
 from rpsg.bench.tables import (
     DIFFERENCES_HEAD,
     NOTE,
@@ -17,12 +18,18 @@ from rpsg.bench.tables import (
     missing_of,
     named_differences,
     summary_of,
+    waiting_of,
 )
 from rpsg.rundir import write_text
 
 
 def write_page(
-    outcomes: Sequence[Outcome], reference: str, figures: Mapping[str, Path], path: Path, *, n_cells: int
+    outcomes: Sequence[Outcome],
+    reference: str,
+    figures: Mapping[str, Path],
+    path: Path,
+    *,
+    planned: Sequence[Named],
 ) -> None:
     """Writes the page.
 
@@ -31,9 +38,9 @@ def write_page(
         reference: the method that others are compared with.
         figures: title to SVG file.
         path: to write to.
-        n_cells: of the whole benchmark, those not run yet included.
+        planned: all cells of the benchmark.
     """
-    tables, compared = make_tables(outcomes), differences(outcomes, reference)
+    tables, compared = make_tables(outcomes), differences(outcomes, reference, planned)
     titles = [table.title for table in tables]
     shown = [
         {
@@ -56,7 +63,7 @@ def write_page(
     )
     page = environment.get_template("bench.html.j2").render(
         note=NOTE,
-        summary=summary_of(outcomes, n_cells),
+        summary=summary_of(outcomes, len(planned)),
         tables=shown,
         frontiers=[
             _inline(label, file) for label, file in figures.items() if not label.startswith(tuple(titles))
@@ -65,7 +72,7 @@ def write_page(
         about=about_differences(compared, reference),
         differences_head=DIFFERENCES_HEAD,
         differences=named_differences(compared),
-        missing=missing_of(tables),
+        missing=[*missing_of(tables), *waiting_of(outcomes, planned)],
     )
     write_text(path, page)
 

@@ -9,16 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from rpsg.bench.cells import (
-    Outcome,
-    check_bench,
-    ended,
-    keep_outcome,
-    make_folder,
-    read_outcome,
-    read_outcomes,
-)
+from rpsg.bench.cells import ended
+from rpsg.bench.check import check_bench
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
+from rpsg.bench.outcomes import Outcome, keep_outcome, make_folder, read_outcome, read_outcomes
 
 # Before a cell has finished nobody knows what one takes; the embedded models take about this.
 _FIRST_GUESS = 6 << 30

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rpsg.bench.check import check_models
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.pipeline import load_corpus, plan_tasks
 from rpsg.plan_calls import usual_seconds
@@ -35,9 +36,11 @@ def plan_bench(config: BenchConfig) -> Iterator[CellPlan]:
     """Plans every cell; reads each data set once and spends nothing.
 
     Raises:
-        ConfigError: the settings of a cell are not allowed, or a price table cannot be read.
+        ConfigError: the settings of a cell are not allowed, a model is not known, or a price table cannot be
+            read.
         DataError: a data set cannot be read.
     """
+    check_models(config)
     corpora: dict[str, PrivateCorpus] = {}
     for cell in cells_of(config):
         settings = cell.run_config(Path("planned"))

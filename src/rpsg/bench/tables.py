@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rpsg.audit.verdict import LEAK
-from rpsg.bench.cells import Outcome
 from rpsg.bench.compare import Difference, differences, differences_csv
+from rpsg.bench.judge import JOINT_P
+from rpsg.bench.matrix import Named
+from rpsg.bench.outcomes import Outcome
 from rpsg.privacy.card_file import escape
 from rpsg.rundir import write_text
 from rpsg.scores import Better
@@ -34,8 +36,9 @@ NOTE = (
     "same split of the people. A cell that failed, or released fewer texts, is named and not averaged. The "
     "cells together have no joint guarantee unless a data budget was charged. Figures are computed from "
     "private texts without noise: keep them private. A membership figure near 0.5 says that these attacks "
-    "failed, not that a method is private. An arrow says which way is better; without one, as near as "
-    "possible to what real texts have: the row of copies."
+    "failed, not that a method is private, and 0 in every seed does not mean never. An arrow says which way "
+    "is better; without one, as near as possible to what real texts have: the row of copies. The interval is "
+    "that of a mean over few seeds and knows no bounds of a figure; values that all seeds agree on have none."
 )
 _ARROWS: Mapping[str, str] = {"lower": " ↓", "higher": " ↑"}
 _FOUND = "share of seeds in which the audit found a leak"
@@ -53,7 +56,7 @@ class Figure:
 
     Attributes:
         mean: of the values.
-        half: half of the 95 % interval; None with one value.
+        half: half of the 95 % interval; None where the values do not tell.
         n: values.
     """
 
@@ -62,14 +65,14 @@ class Figure:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Figure | None":
-        """Returns the mean of some values; None of none."""
+    def of(cls, values: Sequence[float], *, has_interval: bool = True) -> "Figure | None":
+        """Returns the mean of some values; None of none. Values that are all alike tell of no spread."""
         from scipy.stats import t as student
 
         if not values:
             return None
         mean, n = float(np.mean(values)), len(values)
-        if n < 2:
+        if len(set(values)) < 2 or not has_interval:
             return cls(mean=mean, half=None, n=n)
         spread = float(np.std(values, ddof=1)) / math.sqrt(n)
         return cls(mean=mean, half=float(student.ppf(0.975, n - 1)) * spread, n=n)
@@ -94,12 +97,14 @@ class Row:
     Attributes:
         key: data, model, method, epsilon, texts of a cell, in words.
         figures: column to figure; None where no seed has one.
+        seeds: those that are averaged.
         missing: cells that are not averaged, and why, in words.
         lacking: figures that averaged cells do not have, and why, in words.
     """
 
     key: Key
     figures: Mapping[str, Figure | None]
+    seeds: tuple[int, ...]
     missing: tuple[str, ...]
     lacking: tuple[str, ...]
 
@@ -163,13 +168,16 @@ def _table(
 ) -> Table:
     groups: dict[Key, list[Outcome]] = {}
     for item in outcomes:
-        key = (item.data, item.model, item.method, show_epsilon(item.epsilon), str(item.n))
-        groups.setdefault(key, []).append(item)
+        groups.setdefault(_key_of(item), []).append(item)
     rows = []
     for key, items in groups.items():
         done = [item for item in items if item.state == "done"]
         figures = {
-            name: Figure.of([found for found in (value(item, name) for item in done) if found is not None])
+            name: Figure.of(
+                [found for found in (value(item, name) for item in done) if found is not None],
+                # A mean of p-values has no meaning but as a summary.
+                has_interval=name != JOINT_P,
+            )
             for name in columns
         }
         lacking = [
@@ -181,6 +189,7 @@ def _table(
             Row(
                 key=key,
                 figures=figures,
+                seeds=tuple(item.seed for item in done),
                 missing=_by_reason([item for item in items if item.state != "done"]),
                 lacking=(*_by_reason([item for item in done if item.reason]), *lacking),
             )
@@ -191,6 +200,10 @@ def _table(
     return Table(title, columns, rows, better)
 
 
+def _key_of(cell: Named) -> Key:
+    return (cell.data, cell.model, cell.method, show_epsilon(cell.epsilon), str(cell.n))
+
+
 def _by_reason(items: Sequence[Outcome]) -> tuple[str, ...]:
     seeds: dict[str, list[str]] = {}
     for item in items:
@@ -199,18 +212,23 @@ def _by_reason(items: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(f"{what} (seed {', '.join(found)})" for what, found in seeds.items())
 
 
-def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path, *, n_cells: int) -> list[Path]:
+def write_tables(
+    outcomes: Sequence[Outcome], reference: str, folder: Path, *, planned: Sequence[Named]
+) -> list[Path]:
     """Writes tables.md, tables.tex, tables.csv and differences.csv; returns their paths.
 
     Args:
         outcomes: of the cells.
         reference: the method that others are compared with.
         folder: of the benchmark.
-        n_cells: of the whole benchmark, those not run yet included.
+        planned: all cells of the benchmark.
     """
-    tables, compared = make_tables(outcomes), differences(outcomes, reference)
+    tables, compared = make_tables(outcomes), differences(outcomes, reference, planned)
+    waiting = waiting_of(outcomes, planned)
     pages = {
-        "tables.md": _markdown(tables, compared, reference, summary=summary_of(outcomes, n_cells)),
+        "tables.md": _markdown(
+            tables, compared, reference, summary=summary_of(outcomes, len(planned)), waiting=waiting
+        ),
         "tables.tex": _latex(tables),
         "tables.csv": _csv(tables),
         "differences.csv": differences_csv(compared),
@@ -220,7 +238,8 @@ def write_tables(outcomes: Sequence[Outcome], reference: str, folder: Path, *, n
     return [folder / name for name in pages]
 
 
-HEAD = ("data", "model", "method", "epsilon", "n")
+_KEY = ("data", "model", "method", "epsilon", "n")
+HEAD = (*_KEY, "seeds")
 # At this level a difference is named.
 LEVEL = 0.05
 
@@ -232,7 +251,8 @@ def show_epsilon(epsilon: float | None) -> str:
 
 def cells_of(row: Row, columns: Iterable[str]) -> list[str]:
     """Returns the cells of a row of a table, in words."""
-    return [*row.key, *(str(row.figures[name] or "-") for name in columns)]
+    seeds = ", ".join(map(str, row.seeds)) or "-"
+    return [*row.key, seeds, *(str(row.figures[name] or "-") for name in columns)]
 
 
 def named_differences(compared: Sequence[Difference]) -> list[list[str]]:
@@ -252,10 +272,13 @@ def named_differences(compared: Sequence[Difference]) -> list[list[str]]:
 def about_differences(compared: Sequence[Difference], reference: str) -> str:
     """Says what was compared and how."""
     n_named = sum(item.adjusted < LEVEL for item in compared)
+    if not compared:
+        return f"Nothing yet: no other method has two seeds in common with {reference}."
     return (
         f"Each method against {reference} of the same data, model, size and epsilon (where one takes none: "
         "at every epsilon of the other): Student's paired test over seeds, two-sided, p by Holm's method "
-        f"over the comparisons of one figure on one data set. {n_named} of {len(compared)} differences have "
+        "over the comparisons of one figure on one data set, those of cells that are not run yet included. "
+        f"{n_named} of {len(compared)} differences have "
         f"p below {LEVEL}; all are in differences.csv. With few seeds the test has little power (with three, "
         "a difference must be three to nine times its spread over seeds): no difference here is no proof of "
         "likeness. Figures are many, and Holm's method is used within each only: some may be chance."
@@ -289,7 +312,12 @@ def summary_of(outcomes: Sequence[Outcome], n_cells: int) -> str:
 
 
 def _markdown(
-    tables: Sequence[Table], compared: Sequence[Difference], reference: str, *, summary: str
+    tables: Sequence[Table],
+    compared: Sequence[Difference],
+    reference: str,
+    *,
+    summary: str,
+    waiting: Sequence[str],
 ) -> str:
     parts = [f"# Benchmark\n\n{escape(summary)}\n\n{NOTE}\n"]
     for table in tables:
@@ -298,10 +326,23 @@ def _markdown(
     parts += [f"## What differs from {reference}\n", about_differences(compared, reference), ""]
     if named := named_differences(compared):
         parts += [*_lines(DIFFERENCES_HEAD, named), ""]
-    missing = missing_of(tables)
+    missing = [*missing_of(tables), *waiting]
     parts.append("## Cells that are not averaged, or lack a figure\n")
     parts += [f"- {escape(line)}" for line in missing] or ["None."]
     return "\n".join(parts) + "\n"
+
+
+def waiting_of(outcomes: Sequence[Outcome], planned: Sequence[Named]) -> list[str]:
+    """Names the seeds of each row that are not run yet: rows of other seeds are of other people."""
+    done = {(*_key_of(item), item.seed) for item in outcomes}
+    seeds: dict[Key, list[str]] = {}
+    for cell in planned:
+        if (*_key_of(cell), cell.seed) not in done:
+            seeds.setdefault(_key_of(cell), []).append(str(cell.seed))
+    rows: dict[str, list[str]] = {}
+    for key, found in seeds.items():
+        rows.setdefault(", ".join(found), []).append(", ".join(key))
+    return [f"{'; '.join(names)}: not run yet (seed {found})" for found, names in rows.items()]
 
 
 def missing_of(tables: Sequence[Table]) -> list[str]:
@@ -337,7 +378,7 @@ def _latex(tables: Sequence[Table]) -> str:
 def _csv(tables: Sequence[Table]) -> str:
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")
-    writer.writerow(["table", *HEAD, "figure", "better", "mean", "low", "high", "n_seeds", "not_averaged"])
+    writer.writerow(["table", *_KEY, "figure", "better", "mean", "low", "high", "n_seeds", "not_averaged"])
     for title, columns, rows, better in tables:
         for row in rows:
             for name in columns:

@@ -9,8 +9,8 @@ import typer
 from rpsg.commands.options import Quiet
 
 if TYPE_CHECKING:
-    from rpsg.bench.cells import Outcome
     from rpsg.bench.matrix import BenchConfig, Cell
+    from rpsg.bench.outcomes import Outcome
 
 Say = Callable[[str], object]
 EXIT_FAILED = 1
@@ -20,7 +20,8 @@ EXIT_INTERRUPTED = 130
 def bench(
     config_file: Annotated[Path, typer.Argument(metavar="CONFIG", help="bench.yaml")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder; a stopped benchmark goes on there.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder, needed to run; a stopped benchmark goes on there."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells side by side, as far as the memory allows.")] = 1,
     cell: Annotated[str, typer.Option(metavar="NAME", help="Run this cell only, and write no tables.")] = "",
@@ -52,7 +53,9 @@ def bench(
         raise ConfigError("name a folder for the benchmark: -o FOLDER")
     say: Say = (lambda _: None) if quiet else typer.echo
     if cell:
-        _end(_run(config, output, say, only=cell), say)
+        outcomes = _run(config, output, say, only=cell)
+        say(f"{cell}: {', '.join(item.state for item in outcomes)}; without --cell the tables are written")
+        _end(outcomes, say)
         return
     if figures:
         _check_figures()
@@ -74,12 +77,19 @@ def bench(
 
 
 def _finished(config: "BenchConfig", folder: Path) -> "list[Outcome]":
-    from rpsg.bench.cells import check_bench, read_outcomes
+    from rpsg.bench.check import check_bench
+    from rpsg.bench.outcomes import make_folder, read_outcomes
     from rpsg.errors import RunDirError
 
-    outcomes = list(read_outcomes(folder, check_bench(config)).values())
+    made_of = check_bench(config)
+    outcomes = list(read_outcomes(folder, made_of).values())
     if not outcomes:
-        raise RunDirError(f"{folder} holds no cell that is done; leave --tables out to run them")
+        others = (
+            "cells of another benchmark only" if any(folder.glob("cells/*.json")) else "no cell that is done"
+        )
+        raise RunDirError(f"{folder} holds {others}; leave --tables out to run those of this one")
+    # Also where somebody copied it, open to others.
+    make_folder(folder)
     return outcomes
 
 
@@ -95,9 +105,9 @@ def _end(outcomes: "Sequence[Outcome]", say: Say) -> None:
 
 
 def _warn(config: "BenchConfig", say: Say) -> None:
-    from rpsg.bench.cells import audit_warnings
+    from rpsg.bench.check import bench_warnings
 
-    for text in audit_warnings(config):
+    for text in bench_warnings(config):
         say(f"warning: {text}")
 
 
@@ -138,10 +148,10 @@ def _write(
     from rpsg.bench.page import write_page
     from rpsg.bench.tables import make_tables, write_tables
 
-    n_cells = len(cells_of(config))
-    paths = write_tables(outcomes, config.compared_with, folder, n_cells=n_cells)
+    planned = cells_of(config)
+    paths = write_tables(outcomes, config.compared_with, folder, planned=planned)
     drawn = draw_figures(make_tables(outcomes), folder / "figures") if figures else {}
-    write_page(outcomes, config.compared_with, drawn, folder / "index.html", n_cells=n_cells)
+    write_page(outcomes, config.compared_with, drawn, folder / "index.html", planned=planned)
     return [folder / "index.html", *paths]
 
 

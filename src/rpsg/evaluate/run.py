@@ -240,6 +240,7 @@ def evaluate_run(
     language_model: str | None = "small",
     compared: bool = True,
     seed: int = 0,
+    repeats: int = DEFAULT_REPEATS,
 ) -> Evaluation:
     """Judges a run into `<folder>/private/scores`, which must never be shared.
 
@@ -250,7 +251,7 @@ def evaluate_run(
     Raises:
         DataError: a data set has fewer than 20 texts.
     """
-    comparison, notes = prepare(samples, embedder=embedder, seed=seed)
+    comparison, notes = prepare(samples, embedder=embedder, seed=seed, repeats=repeats)
     notes.append(f"baseline: {SHUFFLED}")
     metrics = chosen_metrics(labels, language_model, compared=compared)
     result = evaluate(comparison, metrics, notes=notes)

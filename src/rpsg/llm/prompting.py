@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, cast
 
+from rpsg.changes import packaged_prompts
 from rpsg.config import SamplingConfig
 from rpsg.errors import ConfigError
 from rpsg.rng import Streams
@@ -132,12 +133,12 @@ def has_roles(folder: str) -> bool:
     """Tells whether a prompt folder has public roles and keywords.
 
     Raises:
-        ConfigError: it has `random.txt`, and not what it is filled from.
+        ConfigError: it has one of the three files that this takes, and not all.
     """
     try:
         roles_and_keywords(folder)
     except ConfigError:
-        if (Path(folder) / "random.txt").exists():
+        if any((Path(folder) / f"{name}.txt").exists() for name in ("random", "roles", "keywords")):
             raise
         return False
     return True
@@ -149,20 +150,17 @@ def load_lines(folder: str, name: str) -> tuple[str, ...]:
 
 
 def _read(folder: str, file: str) -> str:
-    here = files("rpsg").joinpath("prompts", folder)
-    own = Path(folder)
     try:
-        if here.is_dir():
-            return here.joinpath(file).read_text(encoding="utf-8")
+        if folder in packaged_prompts():
+            return files("rpsg").joinpath("prompts", folder, file).read_text(encoding="utf-8")
         # Some editors put a mark before the first line, which would hide that it begins a turn.
-        return (own / file).read_text(encoding="utf-8-sig")
+        return (Path(folder) / file).read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
         what = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise ConfigError(f"prompt {folder}/{file}: {what}; save it as a text file in UTF-8") from None
     except (FileNotFoundError, NotADirectoryError):
-        known = sorted(item.name for item in files("rpsg").joinpath("prompts").iterdir() if item.is_dir())
         raise ConfigError(
-            f"no prompt file {file} in {folder!r}; use one of {', '.join(known)}, "
+            f"no prompt file {file} in {folder!r}; use one of {', '.join(packaged_prompts())}, "
             "or the path of a folder that holds it"
         ) from None
 

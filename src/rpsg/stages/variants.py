@@ -29,7 +29,7 @@ class Source:
         tone: positive, negative or neutral.
         n_words: length of the seed in words.
         content: what `text` is.
-        hints: what fills the gaps of `random` prompts: a public role and a public keyword.
+        hints: what fills gaps of the prompt first: in `random` ones a public role and a public keyword.
     """
 
     source_id: str
