@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpsg import cli
+from rpsg import cli, console_plan, plan_calls
 from rpsg.console import print_result
 from rpsg.data import sample_path
 from rpsg.result import RunResult
@@ -217,16 +217,21 @@ def test_plan_prints_the_ledger_in_advance_and_spends_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
 
 
+@pytest.mark.parametrize("has_half", [True, False])
 def test_a_dry_run_says_of_a_data_file_what_plan_says_of_a_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, has_half: bool
 ) -> None:
+    for module in (plan_calls, console_plan):
+        monkeypatch.setattr(module, "has_half_precision", lambda: has_half)
     config = write_config("n: 8\nepsilon: 4\n")
     assert call("plan", config, "--json") == 0
     planned = json.loads(capsys.readouterr().out)
     assert call("run", POSTS, "-n", "8", "--epsilon", "4", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out) == planned
     tokens = sum(task["n_tokens"] for task in planned["calls"])
-    assert planned["seconds_on_two_cores"] == pytest.approx(tokens / 260)
+    assert planned["seconds_on_two_cores"] == pytest.approx((1 if has_half else 3) * tokens / 260)
+    assert call("run", POSTS, "-n", "8", "--epsilon", "4", "--dry-run") == 0
+    assert ("has no bfloat16" in capsys.readouterr().out) is not has_half
     assert [path.name for path in tmp_path.iterdir()] == ["rpsg.yaml"]
     assert call("run", POSTS, "-n", "8", "--dry-run", *FAKE) == 0
     assert "two quiet cores" not in capsys.readouterr().out

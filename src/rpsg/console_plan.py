@@ -13,7 +13,13 @@ from rpsg.config import RunConfig
 from rpsg.methods import find_method
 from rpsg.pipeline import label_warnings, statement_of
 from rpsg.plan import Plan, PlannedLine
-from rpsg.plan_calls import EMBEDDED_TOKENS_PER_SECOND, PlannedCalls, shortest_seconds, usual_seconds
+from rpsg.plan_calls import (
+    EMBEDDED_TOKENS_PER_SECOND,
+    PlannedCalls,
+    has_half_precision,
+    shortest_seconds,
+    usual_seconds,
+)
 from rpsg.types import PrivateCorpus
 
 # Waiting processes a core from which on threads hinder one another more than they help.
@@ -138,7 +144,8 @@ def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCal
     if usual is not None:
         least += (
             f" On two quiet cores that is about {max(1, round(usual / 60)):,} min, at the "
-            f"{EMBEDDED_TOKENS_PER_SECOND} tokens a second of the demo."
+            f"{EMBEDDED_TOKENS_PER_SECOND} tokens a second of the demo"
+            + ("." if has_half_precision() else " or a third of that, as this processor has no bfloat16.")
         )
     console.print(
         "Calls are those of the first round, tokens are estimates; texts that are rejected are written "

@@ -45,6 +45,7 @@ from rpsg.types import Candidate, PrivateCorpus, Progress, SyntheticText
 from rpsg.writing import FIRST, Writer, describe_inputs, vary_survivors
 
 PAID_NOTE = "written from the releases above and public inputs"
+_PUBLIC_NOTE = "written from public inputs alone"
 _HALF = SurrogateSettings(tokens=200_000)  # two share the training of one
 
 
@@ -257,7 +258,8 @@ def release_paid(
     session: Session, accepted: Sequence[Candidate], *, reason: str = "written from noisy keys"
 ) -> tuple[SyntheticText, ...]:
     """Releases texts that are a function of earlier releases and public inputs."""
-    released = session.ledger.release("texts", PaidTexts(reason=reason), accepted, note=PAID_NOTE)
+    note = _PUBLIC_NOTE if session.config.epsilon == 0 else PAID_NOTE
+    released = session.ledger.release("texts", PaidTexts(reason=reason), accepted, note=note)
     return cast("tuple[SyntheticText, ...]", released)
 
 

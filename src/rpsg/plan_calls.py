@@ -1,7 +1,9 @@
 """What a run would ask of its language models: calls, tokens, cost and time, estimated in advance."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rpsg.config import RunConfig
 from rpsg.endpoints import find_endpoint
@@ -15,6 +17,9 @@ _TOKENS_PER_WORD = 1.4
 _EMBEDDED_MODEL = "smollm2-135m-instruct"
 # Of the demo as a whole, loading and filters included, on two quiet cores (64,226 tokens in 246 s).
 EMBEDDED_TOKENS_PER_SECOND = 260
+# Where the processor has no bfloat16 arithmetic a third of that.
+_SLOWER = 3
+_HALF_PRECISION = re.compile(r"\b(?:avx512_bf16|amx_tile)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,17 @@ def usual_seconds(calls: Iterable[PlannedCalls]) -> float | None:
     tasks = list(calls)
     if not tasks or any(task.model != _EMBEDDED_MODEL for task in tasks):
         return None
-    return sum(task.n_tokens for task in tasks) / EMBEDDED_TOKENS_PER_SECOND
+    seconds = sum(task.n_tokens for task in tasks) / EMBEDDED_TOKENS_PER_SECOND
+    return seconds if has_half_precision() else _SLOWER * seconds
+
+
+def has_half_precision() -> bool:
+    """Tells whether this processor computes in bfloat16; yes where it does not say."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return "flags" not in flags or _HALF_PRECISION.search(flags) is not None
 
 
 def _private_tasks(config: RunConfig, corpus: PrivateCorpus, sizes: Plan) -> list[PlannedCalls]:

@@ -262,7 +262,9 @@ def data_flows(session: Session) -> list[DataFlow]:
     if config.epsilon == 0:
         reads, judges = "public prompts and declared labels", ""
         # Without scores no model reads private text at all.
-        embeds = embeds if config.evaluate.enabled else "written texts"
+        embeds = "written texts"
+        if config.evaluate.enabled:
+            embeds += ", and private ones for their scores"
     abstract = config.models.abstract
     tasks: list[tuple[str, str, _Named | None, str | None]] = [
         ("summarise", "private texts" if config.method in _SUMMARISE else "", models.summariser, abstract),

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 from test_bench import config
 
+from rpsg import plan_calls
 from rpsg.audit.estimators import holm
 from rpsg.bench.compare import Difference, differences, differences_csv
 from rpsg.bench.figures import _frontier, draw_figures
@@ -18,7 +19,8 @@ from rpsg.bench.judge import JOINT_P
 from rpsg.bench.outcomes import Outcome
 from rpsg.bench.page import write_page
 from rpsg.bench.planning import plan_bench
-from rpsg.bench.tables import make_tables, missing_of, named_differences, write_tables
+from rpsg.bench.tables import make_tables
+from rpsg.bench.written import missing_of, named_differences, write_tables
 from rpsg.errors import ConfigError
 from test_cli import call
 
@@ -99,7 +101,8 @@ def test_comparisons_that_are_not_run_yet_count(tmp_path: Path) -> None:
     only = [item for item in OUTCOMES if item.seed == 0] + cells("noisy", 4.0, NOISY)[1:]
     write_tables(only, "rpsg", tmp_path, planned=planned)
     page = (tmp_path / "tables.md").read_text()
-    assert "| posts | m | noisy | 4 | 20 | 0, 1, 2 |" in page and "| posts | m | worse | 4 | 20 | 0 |" in page
+    # What all rows share, here data, model and size, stands above the tables.
+    assert "| noisy | 4 | 0, 1, 2 |" in page and "| worse | 4 | 0 |" in page
     assert "posts, m, worse, 4, 20; posts, m, copy, -, 20: not run yet (seed 1, 2)" in page
     assert "posts, m, later, 4, 20; posts, m, later, 1, 20: not run yet (seed 0, 1, 2)" in page
     assert "no other method has two seeds in common with rpsg" in page
@@ -226,8 +229,9 @@ def test_without_matplotlib_figures_are_refused_before_anything_is_run(
 
 
 def test_a_plan_says_what_each_cell_asks_of_its_models(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan_calls, "has_half_precision", lambda: True)
     plain, copy = list(plan_bench(config(seeds=[0])))
     # 20 texts wanted need at least as many seeds, each with 6 summaries, 2 drafts and 2 rewrites.
     assert plain.n_calls >= 20 * (6 + 2 + 2) and plain.cost == 0

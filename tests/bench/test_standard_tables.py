@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rpsg.bench.matrix import BenchConfig, cells_of
 from rpsg.bench.outcomes import read_outcome
-from rpsg.bench.tables import write_tables
+from rpsg.bench.written import write_tables
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs/benchmark/standard"

@@ -48,11 +48,13 @@ def test_without_sampling_epsilon_is_the_closed_form(noise: float, steps: int) -
     )
 
 
-@pytest.mark.parametrize(("epsilon", "rate", "steps"), [(1, 0.06, 25), (8, 0.1, 10), (4, 0.02, 200)])
+@pytest.mark.parametrize(
+    ("epsilon", "rate", "steps"), [(1, 0.06, 25), (8, 0.1, 10), (4, 0.02, 200), (0.05, 0.5, 500)]
+)
 def test_noise_is_the_least_that_holds(epsilon: float, rate: float, steps: int) -> None:
     found = calibrate_training(epsilon, 1e-6, sampling_rate=rate, n_steps=steps)
     assert compose(found.events, 1e-6).epsilon <= epsilon
-    less = replace(found, noise_multiplier=found.noise_multiplier - 0.002)
+    less = replace(found, noise_multiplier=found.noise_multiplier * 0.998)
     assert compose(less.events, 1e-6).epsilon > epsilon
 
 

@@ -3,12 +3,12 @@
 Needs the extra `[bench]` (matplotlib).
 """
 
-import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rpsg.bench.tables import Key, Row, Table
+from rpsg.bench.tables import Key, Row, Table, name_of
 from rpsg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Chart
 
 _COLUMNS = 4
+_TITLE_WIDTH = 34
 _STYLE: dict[Any, Any] = {
     # Names are a user's: no formulas in them. Text stays text, so a page can be searched and read aloud.
     "text.parse_math": False,
@@ -65,7 +66,7 @@ def _charts(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
         drawn = [name for name in table.columns if any(row.figures[name] for row in table.rows)]
         if not drawn:
             continue
-        name = re.split("[:(,]", table.title)[0].strip().lower().replace(" ", "-")
+        name = name_of(table)
         yield table.title, name, _panels(drawn, table)
         if len({row.key[4] for row in table.rows}) > 1:
             yield f"{table.title}, against the number of texts", f"{name}-by-n", _lines(drawn, table)
@@ -106,8 +107,17 @@ def _panels(columns: Sequence[str], table: Table) -> "Chart":
         panel.set_ylim(len(rows) - 0.5, -0.5)
         panel.set_yticks(range(len(rows)), names if place % _COLUMNS == 0 else [""] * len(rows))
         panel.grid(axis="x", alpha=0.3)
-        panel.set_title(table.head_of(column))
+        left, _ = panel.get_xlim()
+        found = [figure for row in rows if (figure := row.figures[column]) is not None]
+        lowest = min(figure.mean - (figure.half or 0) for figure in found)
+        # No room below zero for what is never there.
+        panel.set_xlim(left=left if lowest < 0 else max(left, 0.0), auto=None)
+        panel.set_title(_wrapped(table.head_of(column)))
     return chart
+
+
+def _wrapped(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, _TITLE_WIDTH))
 
 
 def _lines(columns: Sequence[str], table: Table) -> "Chart":
@@ -126,7 +136,7 @@ def _lines(columns: Sequence[str], table: Table) -> "Chart":
                     marker="o", ms=3, capsize=2, c=f"C{color % 10}", label=name,
                 )  # fmt: skip
         panel.set_xlabel("texts")
-        panel.set_title(table.head_of(column))
+        panel.set_title(_wrapped(table.head_of(column)))
     if names:
         panels[0].legend(fontsize=6)
     return chart
@@ -151,7 +161,8 @@ def _frontier(tables: Sequence[Table]) -> Iterator[tuple[str, str, "Chart"]]:
             if x is None or y is None or seconds is None:
                 continue
             size = 20 + 300 * seconds.mean / (max(times) or 1.0)
-            color = mpl.colormaps["tab20"](place % 20)
+            # Of the larger map neighbours look like pairs.
+            color = mpl.colormaps["tab10" if len(rows) <= 10 else "tab20"](place % 20)
             # Without its interval a point would claim more than three seeds can say.
             panel.errorbar(
                 x.mean,

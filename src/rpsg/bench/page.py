@@ -9,12 +9,11 @@ from markupsafe import Markup
 from rpsg.bench.compare import differences
 from rpsg.bench.matrix import Named
 from rpsg.bench.outcomes import Outcome
-from rpsg.bench.tables import (
+from rpsg.bench.tables import make_tables, name_of
+from rpsg.bench.written import (
     DIFFERENCES_HEAD,
     NOTE,
     about_differences,
-    cells_of,
-    make_tables,
     missing_of,
     named_differences,
     summary_of,
@@ -45,8 +44,9 @@ def write_page(
     shown = [
         {
             "title": table.title,
+            "name": name_of(table),
             "head": table.head,
-            "rows": [cells_of(row, table.columns) for row in table.rows],
+            "rows": table.lines,
             "figures": [
                 _inline(label, file) for label, file in figures.items() if label.startswith(table.title)
             ],

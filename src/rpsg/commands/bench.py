@@ -146,7 +146,8 @@ def _write(
     from rpsg.bench.figures import draw_figures
     from rpsg.bench.matrix import cells_of
     from rpsg.bench.page import write_page
-    from rpsg.bench.tables import make_tables, write_tables
+    from rpsg.bench.tables import make_tables
+    from rpsg.bench.written import write_tables
 
     planned = cells_of(config)
     paths = write_tables(outcomes, config.compared_with, folder, planned=planned)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from rpsg.types import FloatArray
 # thousands of entries, each a small part of its length.
 GRADIENT_STEPS = 2**20
 _COARSE = 1e-3
+# So many times too much noise the coarse grid may ask for.
+_COARSE_AT_MOST = 8.0
 _DIGITS = 3
 _LEAST, _MOST = 0.3, 1e4
 IntArray = npt.NDArray[np.int64]
@@ -110,20 +113,25 @@ def calibrate_training(
     """
     from scipy.optimize import brentq
 
-    def excess(log_noise: float) -> float:
+    def excess(log_noise: float, interval: float = _COARSE) -> float:
         event = SampledGaussianEvent(
             noise_multiplier=math.exp(log_noise), sampling_rate=sampling_rate, count=n_steps
         )
-        return loss_distribution((*beside, event), 1, _COARSE).epsilon(delta) - epsilon
+        return loss_distribution((*beside, event), 1, interval).epsilon(delta) - epsilon
 
     low, high = math.log(_LEAST), math.log(_MOST)
     if excess(high) > 0:
         raise PrivacyError(f"no noise makes this training epsilon {epsilon:g} at delta {delta:g}")
     noise = _LEAST if excess(low) <= 0 else math.exp(float(brentq(excess, low, high, xtol=1e-4)))
+    # Each step of a long training loses so little that the coarse grid rounds all of it up. It is searched
+    # again on a finer one, from there on, where losses are small and so is their distribution.
+    fine, low = partial(excess, interval=_COARSE * min(1.0, epsilon)), math.log(noise / _COARSE_AT_MOST)
+    if epsilon < 1 and noise > _LEAST * _COARSE_AT_MOST and fine(math.log(noise)) < 0 < fine(low):
+        noise = math.exp(float(brentq(fine, low, math.log(noise), xtol=1e-4)))
     # Rounded up, so that it is a short number on the card, and until it holds for the exact figure.
     noise = math.ceil(noise * 10**_DIGITS) / 10**_DIGITS
     while True:
         found = SampledGradients(noise_multiplier=noise, sampling_rate=sampling_rate, n_steps=n_steps)
         if compose([*beside, *found.events], delta).epsilon <= epsilon:
             return found
-        noise = round(noise + 10**-_DIGITS, _DIGITS)
+        noise = round(noise + max(10**-_DIGITS, 1e-4 * noise), _DIGITS)
