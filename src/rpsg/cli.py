@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import traceback
 from importlib.metadata import version
@@ -360,6 +361,8 @@ app.command()(bench.bench)
 
 def main() -> NoReturn:
     """Entry point: errors raised on purpose become one message and exit status 2, bugs exit status 1."""
+    # What ends a job of a queue ends a run as Ctrl-C does: with its processes, and with how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(standalone_mode=True)
     except RpsgError as error:

@@ -44,10 +44,12 @@ def print_statement(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> Non
 
 def plan_lines(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str]:
     """Says in words what a run would do."""
+    warnings = [f"warning: {text}" for text in corpus.warnings]
+    if config.write.prompt == "posts" and config.method != "copy":
+        warnings.insert(0, "prompts: posts, those of a forum; write.prompt names others, for other texts")
     method = find_method(config)
     if method is not None:
-        own = method.describe(config, corpus, plan)
-        return [*own, *(f"warning: {text}" for text in corpus.warnings)]
+        return [*method.describe(config, corpus, plan), *warnings]
     if config.guarantee == "end-to-end":
         lines = [
             f"{plan.n_wanted} synthetic texts wanted; everything that is released is decided in advance",
@@ -55,7 +57,7 @@ def plan_lines(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str
             f"{'public prompts' if config.epsilon == 0 else 'what is released with noise'}, "
             f"{config.models.embed} embeds",
         ]
-        return lines + [f"warning: {text}" for text in corpus.warnings]
+        return lines + warnings
     skipped = sum(corpus.skipped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items() if count)
     lines = [
@@ -67,7 +69,7 @@ def plan_lines(config: RunConfig, corpus: PrivateCorpus, plan: Plan) -> list[str
     ]
     if not plan.filters_on:
         lines.append("too few records to calibrate the similarity and likelihood filters: both stay off")
-    return lines + [f"warning: {text}" for text in corpus.warnings]
+    return lines + warnings
 
 
 def print_plan(config: RunConfig, corpus: PrivateCorpus, plan: Plan, *, as_json: bool) -> None:

@@ -123,7 +123,8 @@ def objection(
         return f"method: {method} reads private texts; for public prompts alone use method: public"
     if method in _READ_PRIVATE and labels and not declared:
         return (
-            f"method: {method} writes texts of each label, so it needs their public values: name those of "
-            f"{', '.join(labels)} in the configuration file, under data.label_values"
+            f"method: {method} writes texts of each label, so it needs their public values: "
+            f"--set 'data.label_values={{{labels[0]}: [VALUE, VALUE]}}', or data.label_values in the "
+            f"configuration file, of each of {', '.join(labels)}"
         )
     return None

@@ -1,9 +1,12 @@
 """`rpsg bench --jobs`: cells end as they do one after another; a process that dies is named."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from test_bench import config
 
@@ -41,6 +44,29 @@ def test_cells_side_by_side_end_as_cells_one_after_another(
     ]
     assert [item.figures.keys() for item in beside] == [item.figures.keys() for item in alone]
     run_side_by_side(file, tmp_path / "beside", 2, on_cell=lambda *_: pytest.fail("a cell was run again"))
+
+
+def test_a_queue_that_ends_the_command_ends_its_cells_too(tmp_path: Path) -> None:
+    file = write(tmp_path, seeds=[0, 1, 2])
+    code = "import sys; from rpsg.cli import main; sys.argv = ['rpsg', *sys.argv[1:]]; main()"
+    command = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, "bench", str(file), "-o", str(tmp_path / "out"), "--jobs", "2",
+         "--no-figures"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert command.stdout is not None
+        assert command.stdout.readline().startswith("1/6 posts_plain")
+        # Announced before it starts.
+        while not (cells := psutil.Process(command.pid).children()):
+            time.sleep(0.05)
+        command.terminate()
+        _, said = command.communicate(timeout=120)
+    finally:
+        command.kill()
+        command.wait()
+    assert command.returncode == 130 and "the same command goes on" in said
+    assert cells and not any(cell.is_running() for cell in cells)
 
 
 def test_a_process_that_dies_is_named_and_the_others_go_on(
