@@ -275,7 +275,7 @@ def test_prompts_that_are_missing_are_said_before_anything_is_begun(
 
 
 def test_undeclared_labels_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"those of topic .* under data\.label_values"):
+    with pytest.raises(ConfigError, match=r"data\.label_values=\{topic: \[VALUE, VALUE\]\}"):
         config(Path("x"), data={"path": "unused", "label_columns": ["topic"]})
 
 
