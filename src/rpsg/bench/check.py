@@ -1,6 +1,7 @@
 """What is looked at before the first cell of a benchmark: hours of work come after it."""
 
 import json
+from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from importlib import metadata
 from pathlib import Path
@@ -9,6 +10,7 @@ from rpsg import data, registry
 from rpsg.audit.pool import MIN_UNITS
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.changes import prompts_digest
+from rpsg.config import RunConfig
 from rpsg.errors import DataError
 from rpsg.evaluate.metrics import chosen_metrics
 from rpsg.evaluate.resampling import MIN_ROWS
@@ -70,15 +72,30 @@ def bench_warnings(config: BenchConfig) -> list[str]:
     Private, as all that is read from the data.
     """
     warnings = []
+    seen: set[tuple[str, ...]] = set()
+    for cell, settings, corpus in read_cells(config):
+        if (cell.data,) not in seen:
+            warnings += _audit_warnings(config, cell.data, *split(config, corpus, cell.seed))
+        kind = (cell.data, settings.method, settings.guarantee)
+        if kind not in seen:
+            warnings += [f"data.{cell.data}: {text}" for text in label_warnings(settings, corpus)]
+        seen |= {(cell.data,), kind}
+    return list(dict.fromkeys(warnings))
+
+
+def read_cells(config: BenchConfig) -> Iterator[tuple[Cell, RunConfig, PrivateCorpus]]:
+    """Yields every cell with its settings and data; each data set is read once.
+
+    Raises:
+        ConfigError: the settings of a cell are not allowed.
+        DataError: a data set cannot be read.
+    """
     corpora: dict[str, PrivateCorpus] = {}
     for cell in cells_of(config):
         settings = cell.run_config(Path("unused"))
-        corpus = corpora.get(cell.data)
-        if corpus is None:
-            corpus = corpora[cell.data] = load_corpus(settings)
-            warnings += _audit_warnings(config, cell.data, *split(config, corpus, cell.seed))
-        warnings += [f"data.{cell.data}: {text}" for text in label_warnings(settings, corpus)]
-    return list(dict.fromkeys(warnings))
+        if cell.data not in corpora:
+            corpora[cell.data] = load_corpus(settings)
+        yield cell, settings, corpora[cell.data]
 
 
 def _audit_warnings(

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from rpsg.bench.check import check_models
-from rpsg.bench.matrix import BenchConfig, Cell, cells_of
-from rpsg.pipeline import load_corpus, plan_tasks
+from rpsg.bench.check import check_models, read_cells
+from rpsg.bench.matrix import BenchConfig, Cell
+from rpsg.pipeline import plan_tasks
 from rpsg.plan_calls import usual_seconds
-from rpsg.types import PrivateCorpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +39,7 @@ def plan_bench(config: BenchConfig) -> Iterator[CellPlan]:
         DataError: a data set cannot be read.
     """
     check_models(config)
-    corpora: dict[str, PrivateCorpus] = {}
-    for cell in cells_of(config):
-        settings = cell.run_config(Path("planned"))
-        corpus = corpora.get(cell.data)
-        if corpus is None:
-            corpus = corpora[cell.data] = load_corpus(settings)
+    for cell, settings, corpus in read_cells(config):
         tasks = plan_tasks(settings, corpus)
         prices = [task.cost for task in tasks if task.on_server]
         yield CellPlan(
