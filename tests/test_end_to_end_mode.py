@@ -37,6 +37,7 @@ from rpsg.rundir import RunDir, write_json
 from rpsg.runstate import read_state
 from rpsg.scores import TextSample
 from rpsg.session import Session
+from rpsg.stages.herding import rank_by_herding
 from rpsg.stages.keys import PrivateKeys, ReleasedKeys, WordChoice, extract_keys, sample_paid_seeds
 from rpsg.stages.vote import floor_diversity
 from rpsg.stored import StoredRecords
@@ -495,6 +496,31 @@ def test_a_vote_goes_to_usable_texts_and_others_stand_last(
     # All of 160 people's votes count, none of them for a text that cannot be released.
     assert len(votes.items) == 160 and all(written[i].text for i in votes.items.tolist())
     assert result.complete and result.counts["candidates written"] == 30
+
+
+def test_rank_follows_the_released_counts_by_herding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = end_to_end.vote_in_rounds
+    given: list[tuple[list[float], FloatArray, float]] = []
+    ranks: list[tuple[list[str], list[str]]] = []
+
+    def spy(counts: Sequence[float], vectors: FloatArray, *, noise: float) -> list[int]:
+        given.append((list(counts), vectors, noise))
+        return rank_by_herding(counts, vectors, noise=noise)
+
+    def look(
+        session: Session, private: PrivateCorpus, candidates: Sequence[Candidate], planned: KeysPlan
+    ) -> list[Candidate]:
+        ranked = hold(session, private, candidates, planned)
+        assert [vote.noise_multiplier for vote in planned.votes] == [noise for _, _, noise in given]
+        ranks.append(([item.text for item in candidates], [item.text for item in ranked]))
+        return ranked
+
+    monkeypatch.setattr(end_to_end, "rank_by_herding", spy)
+    monkeypatch.setattr(end_to_end, "vote_in_rounds", look)
+    run(config(tmp_path / "run", epsilon=1, write=ONE_DRAFT), corpus(160))
+    ((counts, vectors, noise),), ((written, ranked),) = given, ranks
+    assert len(counts) == len(vectors) == len(written) == 30
+    assert ranked == [written[i] for i in rank_by_herding(counts, vectors, noise=noise)]
 
 
 def test_epsilon_0_writes_from_public_prompts_alone(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from rpsg.release import publish
 from rpsg.result import RunResult
 from rpsg.rundir import RunDir
 from rpsg.session import Session, open_session
+from rpsg.stages.herding import rank_by_herding
 from rpsg.stages.keys import (
     ReleasedKeys,
     above,
@@ -185,26 +186,28 @@ def _release_cells(
 def vote_in_rounds(
     session: Session, corpus: PrivateCorpus, candidates: Sequence[Candidate], planned: KeysPlan
 ) -> list[Candidate]:
-    """Lets every unit vote for its nearest candidates, T rounds; returns the last round's by rank."""
+    """Lets every unit vote for its nearest candidates, T rounds; returns the last round's, the best first."""
     ranked = list(candidates)
     for number, mechanism in enumerate(planned.votes, start=1):
         if number > 1:
             ranked = vary_survivors(session, ranked, planned.n_candidates, round_name=f"round {number}")
         usable = [i for i, item in enumerate(ranked) if is_usable(item.text)]
+        vectors = session.models.embedder.embed([ranked[i].text for i in usable])
         private_votes = cast_votes(
             session.embed_records(corpus.records),
             [{}] * len(corpus),
             units_of(corpus.records),
-            vectors=session.models.embedder.embed([ranked[i].text for i in usable]),
+            vectors=vectors,
             classes=[""] * len(usable),
             device=session.config.generation.device,
         )
         private_rows = floor_diversity(private_votes.among(usable))
         counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_rows))
         session.tell(f"vote {number}", 1, 1)
+        order = rank_by_herding([counts[i] for i in usable], vectors, noise=mechanism.noise_multiplier)
         # What cannot be released stands last, whatever noise it was given.
         left = sorted(set(range(len(ranked))) - set(usable))
-        ranked = [ranked[i] for i in (*sorted(usable, key=lambda i: -counts[i]), *left)]
+        ranked = [ranked[i] for i in (*(usable[i] for i in order), *left)]
     return ranked
 
 

@@ -130,11 +130,13 @@ class RunDir:
         what = other_part(json.loads((self.private / "data.json").read_text()), parts)
         if not changed and not what:
             return
+        # Where a file is another one, going on needs it back first.
+        first = "go" if not what else "put back what it was begun with and go"
         if changed:
             what = f"another configuration ({', '.join(changed)} changed)"
         raise RunDirError(
             f"{self.root} holds a run of {what}; name a new folder with -o, "
-            f"or go on with that run: rpsg resume {self.root}"
+            f"or {first} on with that run: rpsg resume {self.root}"
         )
 
     # --- canaries ------------------------------------------------------------------------------
