@@ -20,6 +20,7 @@ from rpsg.method_config import DpsgdConfig
 from rpsg.methods import dpsgd
 from rpsg.methods.dpsgd_train import Trainee
 from rpsg.pipeline import plan_releases, plan_tasks, run, statement_of
+from rpsg.plan_calls import usual_seconds
 from rpsg.privacy.accounting import compose, gaussian_epsilon
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card, read_card
@@ -483,8 +484,11 @@ def test_plan_says_noise_and_signal(tmp_path: Path, model: Path) -> None:
     )
     tight = plan_releases(config(tmp_path / "run", model, epsilon=0.5), corpus(40))
     assert "little will be learnt" in tight[1].warning
-    (task,) = plan_tasks(config(tmp_path / "run", model), corpus(40))
-    assert task.n_calls == 18
+    training, writing = plan_tasks(config(tmp_path / "run", model), corpus(40))
+    assert (training.n_calls, training.n_tokens, writing.n_calls) == (60, 0, 18)
+    embedded = [replace(task, model="smollm2-135m-instruct") for task in (training, writing)]
+    alone = usual_seconds(embedded[1:])
+    assert usual_seconds(embedded) == pytest.approx(alone + training.n_prompt_tokens / 300)
 
 
 def test_models_that_cannot_be_trained_here_are_refused(tmp_path: Path, model: Path) -> None:

@@ -21,12 +21,13 @@ from rpsg.config import RunConfig
 from rpsg.end_to_end import judge_by_halves, refine_ranked
 from rpsg.endpoints import find_endpoint
 from rpsg.errors import ConfigError
+from rpsg.llm.meter import CHARACTERS_PER_TOKEN
 from rpsg.llm.prompting import load_prompt
 from rpsg.llm.wrappers import StagedTextModel
 from rpsg.methods import common
 from rpsg.methods.dpsgd_state import keep_state, read_state
 from rpsg.plan import Plan, PlannedLine
-from rpsg.plan_calls import PlannedCalls, plan_task, prompt_tokens, reply_tokens
+from rpsg.plan_calls import TRAIN, PlannedCalls, plan_task, prompt_tokens, reply_tokens
 from rpsg.privacy.accounting import compose, gaussian_mu, round_up
 from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.gradients import SampledGradients, calibrate_training
@@ -338,10 +339,17 @@ def plan_releases(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedLine]
 
 
 def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
-    """Estimates what the trained model writes."""
-    n = math.ceil(config.dpsgd.oversample * solve(config, corpus).n)
+    """Estimates what is read for training, a call being one person's gradient, and what is written."""
+    planned, model = solve(config, corpus), config.models.write
+    step, control = planned.training, prompt_tokens(config, "control")
+    n_gradients = round(step.n_steps * step.sampling_rate * (config.n_units_bound or 1))
+    mean = sum(len(record.text) for record in corpus.records) / len(corpus) / CHARACTERS_PER_TOKEN
+    read = control + int(min(mean, config.dpsgd.max_tokens))
     text = reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
-    return [plan_task("write", config.models.write, n, prompt_tokens(config, "control"), text)]
+    return [
+        plan_task(TRAIN, model, n_gradients, read, 0),
+        plan_task("write", model, math.ceil(config.dpsgd.oversample * planned.n), control, text),
+    ]
 
 
 def statement_of(config: RunConfig, corpus: PrivateCorpus) -> str:
