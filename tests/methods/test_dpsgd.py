@@ -488,7 +488,7 @@ def test_plan_says_noise_and_signal(tmp_path: Path, model: Path) -> None:
     assert (training.n_calls, training.n_tokens, writing.n_calls) == (60, 0, 18)
     embedded = [replace(task, model="smollm2-135m-instruct") for task in (training, writing)]
     alone = usual_seconds(embedded[1:])
-    assert usual_seconds(embedded) == pytest.approx(alone + training.n_prompt_tokens / 300)
+    assert usual_seconds(embedded) == pytest.approx(alone + training.n_prompt_tokens / 270)
 
 
 def test_models_that_cannot_be_trained_here_are_refused(tmp_path: Path, model: Path) -> None:
