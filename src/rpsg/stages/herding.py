@@ -14,12 +14,13 @@ WIDTH = 0.5
 # Votes count in full where their sum is this many times what noise alone makes of it.
 SURE = 5.0
 BLOCK = 512
+_DIGITS = 9
 # Against distances that are all zero.
 _LEAST_WIDTH = 1e-3
 
 
 def rank_by_herding(counts: Sequence[float], vectors: FloatArray, *, noise: float) -> list[int]:
-    """Orders candidates so that the first n of them, for every n, are spread as the votes are.
+    """Orders candidates so that the first n are spread as the votes are, while there are enough of each kind.
 
     Taking those with most votes has two faults. Noise is drawn for each candidate on its own, so it decides
     among candidates that are alike. And where more people write of one topic than of another, the first are
@@ -57,7 +58,8 @@ def rank_by_herding(counts: Sequence[float], vectors: FloatArray, *, noise: floa
     taken = np.zeros(m)
     order: list[int] = []
     for place in range(1, m + 1):
-        best = int(np.argmax(open_gain - taken / place))
+        # Rounded: equal texts differ by the order of summation.
+        best = int(np.argmax(np.round(open_gain - taken / place, _DIGITS)))
         order.append(best)
         open_gain[best] = -np.inf
         taken += _kernel(rows @ rows[best], width)
