@@ -15,6 +15,8 @@ from rpsg.pipeline import label_warnings, statement_of
 from rpsg.plan import Plan, PlannedLine
 from rpsg.plan_calls import (
     EMBEDDED_TOKENS_PER_SECOND,
+    TRAIN,
+    TRAINED_TOKENS_PER_SECOND,
     PlannedCalls,
     has_half_precision,
     shortest_seconds,
@@ -149,6 +151,8 @@ def _print_calls(console: Console, config: RunConfig, calls: Sequence[PlannedCal
             f"{EMBEDDED_TOKENS_PER_SECOND} tokens a second of the demo"
             + ("." if has_half_precision() else " or a third of that, as this processor has no bfloat16.")
         )
+        if any(task.task == TRAIN for task in calls):
+            least += f" Training reads {TRAINED_TOKENS_PER_SECOND} tokens a second."
     console.print(
         "Calls are those of the first round, tokens are estimates; texts that are rejected are written "
         f"again, up to a bound.{least}"

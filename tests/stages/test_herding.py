@@ -82,6 +82,14 @@ def test_counts_of_noise_alone_leave_the_candidates_as_they_are() -> None:
     assert 0.4 < np.mean(shares) < 0.6 and np.ptp(shares) < 0.6
 
 
+def test_without_votes_the_first_represent_the_candidates() -> None:
+    rng = np.random.default_rng(9)
+    one, other = unit(rng, 2)
+    candidates = np.concatenate([around(rng, one, 450), around(rng, other, 150)])
+    order = np.asarray(rank_by_herding([0.0] * 600, candidates, noise=6))
+    assert abs(np.mean(order[:100] < 450) - 0.75) < 0.05
+
+
 def test_the_order_is_that_of_brute_force_for_every_embedder_order_and_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

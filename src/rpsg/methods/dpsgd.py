@@ -343,8 +343,8 @@ def plan_tasks(config: RunConfig, corpus: PrivateCorpus) -> list[PlannedCalls]:
     planned, model = solve(config, corpus), config.models.write
     step, control = planned.training, prompt_tokens(config, "control")
     n_gradients = round(step.n_steps * step.sampling_rate * (config.n_units_bound or 1))
-    mean = sum(len(record.text) for record in corpus.records) / len(corpus) / CHARACTERS_PER_TOKEN
-    read = control + int(min(mean, config.dpsgd.max_tokens))
+    lengths = [min(len(r.text) / CHARACTERS_PER_TOKEN, config.dpsgd.max_tokens) for r in corpus.records]
+    read = control + int(sum(lengths) / len(lengths))
     text = reply_tokens((config.write.min_length + config.write.max_length) / 2, config)
     return [
         plan_task(TRAIN, model, n_gradients, read, 0),

@@ -9,7 +9,7 @@ from rpsg.types import FloatArray
 
 Reals = npt.NDArray[np.float64]
 
-# The kernel's width, as a share of the candidates' mean distance (docs/method.md has the figures).
+# The kernel's width, as a share of the candidates' mean distance (docs/end-to-end.md has the figures).
 WIDTH = 0.5
 # Votes count in full where their sum is this many times what noise alone makes of it.
 SURE = 5.0
