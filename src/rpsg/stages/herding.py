@@ -22,11 +22,11 @@ _LEAST_WIDTH = 1e-3
 def rank_by_herding(counts: Sequence[float], vectors: FloatArray, *, noise: float) -> list[int]:
     """Orders candidates so that the first n are spread as the votes are, while there are enough of each kind.
 
-    Taking those with most votes has two faults. Noise is drawn for each candidate on its own, so it decides
-    among candidates that are alike. And where more people write of one topic than of another, the first are
-    all of that topic. Here a candidate's place follows from the noisy votes near it, less the candidates near
-    it that stand before it: each next one brings the mean of those taken nearest to that of the votes in the
-    kernel's feature space (maximum mean discrepancy). The noise of many candidates cancels out in that mean.
+    Noise is drawn for each candidate on its own, so it decides how the counts rank candidates that are alike.
+    A mean of the counts around each would drop that noise, but rank the commonest topic first, alone. Here a
+    candidate's place follows from the noisy votes near it, less the candidates near it that stand before it:
+    each next one brings the mean of those taken nearest to that of the votes in the kernel's feature space
+    (maximum mean discrepancy). The noise of many candidates cancels out in that mean.
 
     The votes' distribution is that of all candidates, corrected by the counts: 1/m + (count - mean) / total.
     Where few people voted, the sum of the counts may be near 0 by noise; the total is then at least `SURE`
