@@ -18,7 +18,7 @@ import pytest
 
 from rpsg import data, end_to_end, judging, registry
 from rpsg.config import RunConfig
-from rpsg.errors import BudgetExceeded, ConfigError, PrivateDataError, RunDirError
+from rpsg.errors import BudgetExceeded, ConfigError, PrivacyError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
 from rpsg.llm.surrogate import Surrogate, SurrogateSettings
 from rpsg.pipeline import plan_notes, plan_releases, run, statement_of
@@ -26,7 +26,7 @@ from rpsg.plan_keys import KeysPlan
 from rpsg.privacy import budget
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card, read_card
-from rpsg.privacy.ledger import read_lines, read_run
+from rpsg.privacy.ledger import read_run
 from rpsg.privacy.mechanisms import PrivateRows
 from rpsg.privacy.noise import FixedNoise, IntArray
 from rpsg.privacy.plain import PaidTexts
@@ -226,7 +226,7 @@ def test_the_mechanisms_of_a_run_are_those_planned_whatever_the_data(tmp_path: P
     for n in (40, 150):
         settings = config(tmp_path / str(n), **SETTINGS[name])
         result = run(settings, corpus(n), noise=FixedNoise(5))
-        lines = read_lines(result.folder / "private/ledger.sqlite")
+        lines = read_run(result.folder / "private/ledger.sqlite")[0]
         found.append([(line.label, line.mechanism, line.parameters) for line in lines])
     assert found[0] == found[1]
     planned = [line.release for line in plan_releases(settings, corpus(40))]
@@ -325,7 +325,7 @@ def test_runs_are_charged_to_the_budget_of_their_data(tmp_path: Path) -> None:
     assert shared.state().n_runs == 1
     with pytest.raises(BudgetExceeded, match="Nothing was drawn"):
         run(config(tmp_path / "two"), texts)
-    assert read_lines(tmp_path / "two/private/ledger.sqlite") == []
+    assert read_run(tmp_path / "two/private/ledger.sqlite")[0] == []
     run(config(tmp_path / "three", outside_budget=True), texts)
     assert "Outside the data budget: 1 run(s)" in (tmp_path / "three/release/privacy_card.md").read_text()
     assert budget.all_budgets()[0].n_outside == 1
@@ -343,10 +343,31 @@ def test_a_stopped_run_is_replayed_and_never_drawn_again(tmp_path: Path) -> None
 
     with pytest.raises(Stop):
         run(settings, texts, on_progress=stop)
-    before = read_lines(tmp_path / "run/private/ledger.sqlite")
+    before = read_run(tmp_path / "run/private/ledger.sqlite")[0]
     result = run(settings, texts)
-    after = read_lines(result.folder / "private/ledger.sqlite")
+    after = read_run(result.folder / "private/ledger.sqlite")[0]
     assert after[: len(before)] == before and len(after) == len(before) + 1
+
+
+def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(step: object) -> None:
+        if "vote 2" in repr(step):
+            raise Stop
+
+    settings, texts = config(tmp_path / "run", vote={"rounds": 2}, write=ONE_DRAFT), corpus(150)
+    with pytest.raises(Stop):
+        run(settings, texts, on_progress=stop)
+    # A version that ranks the first vote's candidates in another way varies others for the second.
+    with monkeypatch.context() as patch:
+        patch.setattr(end_to_end, "rank_by_herding", lambda *a, **k: rank_by_herding(*a, **k)[::-1])
+        with pytest.raises(PrivacyError, match="'vote 2' was released before, of other texts"):
+            run(settings, texts)
+    assert run(settings, texts).complete
 
 
 def keys_of(records: Sequence[PrivateRecord]) -> PrivateKeys:
@@ -554,7 +575,7 @@ def test_undeclared_label_values_count_as_other_and_are_never_named(tmp_path: Pa
     assert {text.labels["topic"] for text in result.texts} <= {"rent", "bail", "other"}
     assert "label values declared: topic (2)" in (result.folder / "release/privacy_card.md").read_text()
     labels = next(
-        line for line in read_lines(result.folder / "private/ledger.sqlite") if line.label == "labels"
+        line for line in read_run(result.folder / "private/ledger.sqlite")[0] if line.label == "labels"
     )
     assert (labels.mechanism, labels.parameters["n_items"]) == ("GaussianSum", 3)
 
@@ -568,7 +589,7 @@ def test_a_public_list_is_all_that_can_be_named(tmp_path: Path) -> None:
         keys={"public": PUBLIC, "vocabulary": "public"},
     )
     result = run(settings, corpus(150))
-    lines = {line.label: line for line in read_lines(result.folder / "private/ledger.sqlite")}
+    lines = {line.label: line for line in read_run(result.folder / "private/ledger.sqlite")[0]}
     assert lines["phrases"].mechanism == "GaussianSum"
     assert lines["phrases"].parameters["n_items"] == 2 * 6
     card = (result.folder / "release/privacy_card.md").read_text()

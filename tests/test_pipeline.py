@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rpsg
-from rpsg import registry
+from rpsg import pipeline, registry
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
 from rpsg.errors import ConfigError, DataError, PrivacyError, PrivateDataError, RunDirError
@@ -167,6 +167,23 @@ def test_a_stopped_run_goes_on_to_the_same_texts(tmp_path: Path, corpus: Private
         run(settings, corpus, on_progress=stop_at(stage))
     assert not (tmp_path / "stopped/release").exists()
     assert texts_of(run(settings, corpus)) == texts_of(whole)
+
+
+def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
+    tmp_path: Path, corpus: PrivateCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, hold = config(tmp_path / "run"), pipeline.hold_vote
+    with pytest.raises(Stop):
+        run(settings, corpus, on_progress=stop_at("vote"))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pipeline,
+            "hold_vote",
+            lambda session, texts, pool, **more: hold(session, texts[::-1], pool, **more),
+        )
+        with pytest.raises(PrivacyError, match="'vote' was released before, of other texts"):
+            run(settings, corpus)
+    assert run(settings, corpus).complete
 
 
 def test_experiment_seed_decides_without_noise(tmp_path: Path, corpus: PrivateCorpus) -> None:

@@ -202,7 +202,12 @@ def vote_in_rounds(
             device=session.config.generation.device,
         )
         private_rows = floor_diversity(private_votes.among(usable))
-        counts = cast("Sequence[float]", session.ledger.release(f"vote {number}", mechanism, private_rows))
+        counts = cast(
+            "Sequence[float]",
+            session.ledger.release(
+                f"vote {number}", mechanism, private_rows, of=[item.text for item in ranked]
+            ),
+        )
         session.tell(f"vote {number}", 1, 1)
         order = rank_by_herding([counts[i] for i in usable], vectors, noise=mechanism.noise_multiplier)
         # What cannot be released stands last, whatever noise it was given.

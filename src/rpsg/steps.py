@@ -168,15 +168,16 @@ def hold_vote(
     if not config.vote.enabled or not candidates:
         return [candidates[i] for i in best_of_each([0.0] * len(seeds), seeds, range(len(seeds)))]
     classes = classes_of([variant.labels for variant in candidates])
+    texts = [variant.text for variant in candidates]
     votes = cast_votes(
         session.embed_records(pool.records),
         [record.labels for record in pool.records],
         [record.unit_id for record in pool.records],
-        vectors=session.models.embedder.embed([variant.text for variant in candidates]),
+        vectors=session.models.embedder.embed(texts),
         classes=classes,
         device=config.generation.device,
     )
-    counts = _count_votes(session, votes, n_places)[: len(candidates)]
+    counts = _count_votes(session, votes, n_places, texts)[: len(candidates)]
     kept = survivors(counts, classes, share=config.vote.survive)
     chosen = set(best_of_each(counts, seeds, kept))
     session.reject(
@@ -188,14 +189,17 @@ def hold_vote(
     return [candidates[i] for i in sorted(chosen)]
 
 
-def _count_votes(session: Session, votes: PrivateRows, n_places: int) -> list[float]:
+def _count_votes(
+    session: Session, votes: PrivateRows, n_places: int, candidates: Sequence[str]
+) -> list[float]:
     config = session.config
     if config.epsilon is None:
         exact = np.bincount(votes.items, weights=votes.weights, minlength=n_places).tolist()
-        counts = session.ledger.release("vote", NonPrivate(reason="exact votes"), exact, note=VOTE_NOTE)
+        exactly = NonPrivate(reason="exact votes")
+        counts = session.ledger.release("vote", exactly, exact, note=VOTE_NOTE, of=candidates)
     else:
         mechanism = vote_mechanism(config, n_items=n_places)
-        counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE)
+        counts = session.ledger.release("vote", mechanism, votes, note=VOTE_NOTE, of=candidates)
     assert isinstance(counts, list)
     return counts
 

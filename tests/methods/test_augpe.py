@@ -12,8 +12,9 @@ import pytest
 from rpsg import registry
 from rpsg.config import RunConfig
 from rpsg.data import read_corpus, sample_path
-from rpsg.errors import ConfigError, PrivateDataError
+from rpsg.errors import ConfigError, PrivacyError, PrivateDataError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
+from rpsg.methods import augpe as augpe_method
 from rpsg.methods.augpe_api import mask_words
 from rpsg.methods.augpe_plan import AugpePlan, solve, survivors_of
 from rpsg.methods.common import share_out
@@ -22,7 +23,7 @@ from rpsg.privacy.accounting import compose, gaussian_epsilon
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card, read_card
 from rpsg.privacy.events import GaussianEvent
-from rpsg.privacy.ledger import read_lines, read_run
+from rpsg.privacy.ledger import read_run
 from rpsg.privacy.noise import FixedNoise, IntArray
 from rpsg.types import Completion, PrivateCorpus, PrivateRecord, Progress, TextRequest
 from test_pipeline import Stop, stop_at
@@ -99,7 +100,7 @@ def test_noise_is_drawn_as_planned_and_nothing_else_is_released(
     result = run(settings, corpus, noise=noise)
     assert len(result.texts) == 10
     assert noise.drawn == [(m.n_items, m.noise_multiplier) for _, m in planned.releases()]
-    lines = read_lines(tmp_path / "run/private/ledger.sqlite")
+    lines = read_run(tmp_path / "run/private/ledger.sqlite")[0]
     assert [line.label for line in lines] == ["classes", "vote 1", "vote 2", "vote 3", "texts"]
     assert [line.mechanism for line in lines] == ["GaussianSum"] * 4 + ["PaidTexts"]
     assert tuple(event for line in lines for event in line.events) == tuple(planned.events())
@@ -187,11 +188,24 @@ def test_a_stopped_run_goes_on_to_the_same_texts(tmp_path: Path, corpus: Private
     settings = config(tmp_path / "run")
     with pytest.raises(Stop):
         run(settings, corpus, on_progress=stop_at(stage))
-    before = read_lines(tmp_path / "run/private/ledger.sqlite")
+    before = read_run(tmp_path / "run/private/ledger.sqlite")[0]
     result = run(settings, corpus)
-    assert read_lines(tmp_path / "run/private/ledger.sqlite")[: len(before)] == before
-    assert len(read_lines(tmp_path / "run/private/ledger.sqlite")) == 5
+    assert read_run(tmp_path / "run/private/ledger.sqlite")[0][: len(before)] == before
+    assert len(read_run(tmp_path / "run/private/ledger.sqlite")[0]) == 5
     assert run(settings, corpus).texts == result.texts
+
+
+def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
+    tmp_path: Path, corpus: PrivateCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, write = config(tmp_path / "run"), augpe_method.write_random
+    with pytest.raises(Stop):
+        run(settings, corpus, on_progress=stop_at("vote 1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(augpe_method, "write_random", lambda *a: write(*a)[::-1])
+        with pytest.raises(PrivacyError, match="'vote 1' was released before, of other texts"):
+            run(settings, corpus)
+    assert run(settings, corpus).complete
 
 
 def test_exact_votes_are_called_what_they_are(tmp_path: Path, corpus: PrivateCorpus) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rpsg.errors import BudgetExceeded, PrivacyError, RunDirError
 from rpsg.privacy.accounting import calibrate_gaussian
 from rpsg.privacy.events import GaussianEvent, NonPrivateEvent, PureEvent
-from rpsg.privacy.ledger import Ledger, Limit, read_lines
+from rpsg.privacy.ledger import Ledger, Limit, read_run
 from rpsg.privacy.mechanisms import GaussianSum, NoisyMax, PrivateQuantile, PrivateRows, ThresholdedKeys
 from rpsg.privacy.noise import FixedNoise, SecureNoise
 from rpsg.privacy.plain import NonPrivate, NonPrivateTexts
@@ -43,6 +43,26 @@ def test_other_parameters_under_the_same_label_are_refused(tmp_path: Path) -> No
             ledger.release("vote", GaussianSum(noise_multiplier=9.0, n_items=3), VOTES)
         with pytest.raises(PrivacyError, match="other parameters"):
             ledger.release("vote", CHOICE, {"r": [0.1]})
+
+
+def test_a_draw_is_never_taken_for_one_of_other_texts(tmp_path: Path) -> None:
+    texts = ["a heated flat", "b", "c"]
+    with Ledger.open(tmp_path / "l") as ledger:
+        first = ledger.release("vote", COUNT, VOTES, of=texts)
+        assert ledger.release("vote", COUNT, VOTES, of=tuple(texts)) == first
+        for others in (texts[::-1], texts[:2], ["a heated flatb", "", "c"], ()):
+            with pytest.raises(PrivacyError, match="of other texts"):
+                ledger.release("vote", COUNT, VOTES, of=others)
+        assert [line.label for line in ledger.lines()] == ["vote"]
+    # A hash of them is kept, not the texts.
+    assert b"heated" not in (tmp_path / "l").read_bytes()
+
+
+def test_a_vote_of_a_version_that_noted_no_texts_is_refused(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "l") as ledger:
+        ledger.release("vote", COUNT, VOTES)
+        with pytest.raises(PrivacyError, match="of other texts"):
+            ledger.release("vote", COUNT, VOTES, of=["a", "b", "c"])
 
 
 def test_a_record_is_drawn_for_once_in_a_run(tmp_path: Path) -> None:
@@ -244,9 +264,9 @@ def test_a_state_folder_that_cannot_be_written_gets_one_message(
 
 def test_lines_can_be_read_from_a_finished_run(tmp_path: Path) -> None:
     fill(tmp_path / "l", "one")
-    assert [line.label for line in read_lines(tmp_path / "l")] == ["one"]
+    assert [line.label for line in read_run(tmp_path / "l")[0]] == ["one"]
     with pytest.raises(RunDirError, match="no ledger"):
-        read_lines(tmp_path / "missing")
+        read_run(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
 
 
@@ -327,7 +347,7 @@ def test_two_processes_never_overspend(tmp_path: Path) -> None:
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert len(read_lines(path)) == 6
+    assert len(read_run(path)[0]) == 6
 
 
 # --- what a hostile reader tried -------------------------------------------------------------------

@@ -80,7 +80,8 @@ def _vote(
     )
     private_rows = floor_diversity(private_votes.among(usable))
     mechanism = planned.votes[number - 1] if planned.votes else None
-    return common.release_sums(session, f"vote {number}", mechanism, private_rows, len(population))
+    texts = [item.text for item in population]
+    return common.release_sums(session, f"vote {number}", mechanism, private_rows, texts)
 
 
 # --- reads ledger outputs and public inputs only ----------------------------------------------------

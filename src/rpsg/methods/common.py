@@ -143,18 +143,30 @@ def count_classes(
         items=np.asarray(items, dtype=np.int64),
         weights=np.ones(len(items)),
     )
-    return share_out(n, release_sums(session, "classes", mechanism, private_rows, len(labels)))
+    return share_out(n, release_sums(session, "classes", mechanism, private_rows, list(place)))
 
 
 def release_sums(
-    session: Session, label: str, mechanism: GaussianSum | None, private_rows: PrivateRows, n_items: int
+    session: Session,
+    label: str,
+    mechanism: GaussianSum | None,
+    private_rows: PrivateRows,
+    of: Sequence[str],
 ) -> list[float]:
-    """Releases sums of what units contribute: with noise, or exactly where the run has no guarantee."""
+    """Releases sums of what units contribute: with noise, or exactly where the run has no guarantee.
+
+    Args:
+        session: the open run.
+        label: names the release.
+        mechanism: the noise.
+        private_rows: who contributes what to which item.
+        of: the items: public or released before.
+    """
     if mechanism is None:
-        exact = np.bincount(private_rows.items, weights=private_rows.weights, minlength=n_items).tolist()
-        found = session.ledger.release(label, NonPrivate(reason="exact counts"), exact)
+        exact = np.bincount(private_rows.items, weights=private_rows.weights, minlength=len(of)).tolist()
+        found = session.ledger.release(label, NonPrivate(reason="exact counts"), exact, of=of)
     else:
-        found = session.ledger.release(label, mechanism, private_rows)
+        found = session.ledger.release(label, mechanism, private_rows, of=of)
     session.tell(label, 1, 1)
     return cast("list[float]", found)
 

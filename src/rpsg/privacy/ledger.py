@@ -8,7 +8,6 @@ run is resumed, never drawn again. Entries are hash-chained, and the chain's hea
 import json
 import secrets
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -21,8 +20,8 @@ from rpsg.privacy import state
 from rpsg.privacy.accounting import compose
 from rpsg.privacy.events import PrivacyEvent
 from rpsg.privacy.hashes import chain_hash, claim_hash
-from rpsg.privacy.lines import LedgerLine, line_of
-from rpsg.privacy.mechanisms import Mechanism, NoisyMax, describe
+from rpsg.privacy.lines import LedgerLine, body_of, line_of, require_same
+from rpsg.privacy.mechanisms import Mechanism, NoisyMax
 from rpsg.privacy.noise import NoiseSource, SecureNoise
 from rpsg.privacy.plain import as_released
 from rpsg.privacy.sqlite import transaction
@@ -112,7 +111,13 @@ class Ledger:
     # --- releasing -----------------------------------------------------------------------------
 
     def release(
-        self, label: str, mechanism: Mechanism[Value], private_value: Value, *, note: str = ""
+        self,
+        label: str,
+        mechanism: Mechanism[Value],
+        private_value: Value,
+        *,
+        note: str = "",
+        of: Sequence[str] = (),
     ) -> object:
         """Releases a value: draws, commits draw and ledger entry in one transaction, returns.
 
@@ -123,12 +128,15 @@ class Ledger:
             mechanism: what to draw and what it costs.
             private_value: what the mechanism reads.
             note: kept on the line and printed on the card.
+            of: what the places of the value stand for, such as the candidates of a vote. The line keeps
+                their hash, so that a draw is never taken for one about other texts.
 
         Returns:
             The drawn value; for `NonPrivateTexts` and `PaidTexts` a tuple of `SyntheticText`.
 
         Raises:
-            PrivacyError: the label was released with other parameters, or a record was drawn for before.
+            PrivacyError: the label was released with other parameters or of other texts, or a record was
+                drawn for before.
             BudgetExceeded: the release would cost more than the limit leaves; nothing was drawn.
             RunDirError: the ledger cannot be written; nothing was released.
         """
@@ -136,26 +144,28 @@ class Ledger:
             return self._release_choices(
                 label, mechanism, cast("Mapping[str, Sequence[float]]", private_value), note
             )
+        body = body_of(mechanism, note=note, of=of, secure=self._noise.secure)
         with self._transaction():
             self._check_chain()
-            found = self._find(label, mechanism)
+            found = self._find(label, body)
             if found is None:
                 self._check_limit(mechanism.events)
                 result = json.dumps(mechanism.sample(private_value, self._noise))
-                found = self._append(label, "release", self._describe(mechanism, note), result), result
+                found = self._append(label, "release", body, result), result
         self._keep_head()
         return as_released(mechanism, found[0], json.loads(found[1] or "null"))
 
     def _release_choices(
         self, label: str, mechanism: NoisyMax, private_value: Mapping[str, Sequence[float]], note: str
     ) -> dict[str, int]:
+        body = body_of(mechanism, note=note, secure=self._noise.secure)
+        begun = {**body, "claimed": claim_hash(private_value)}
         with self._transaction():
             self._check_chain()
-            if self._find(label, mechanism) is None:
+            if self._find(label, begun) is None:
                 self._check_limit(mechanism.events)
                 self._claim(label, private_value)
-                body = {**self._describe(mechanism, note), "claimed": claim_hash(private_value)}
-                self._append(label, "release", body, None)
+                self._append(label, "release", begun, None)
             waiting = self._undrawn(label, private_value)
         for start in range(0, len(waiting), _DRAWS_AT_ONCE):
             part = {
@@ -221,11 +231,12 @@ class Ledger:
             PrivacyError: the label was reserved with other parameters.
             BudgetExceeded: it would cost more than the limit leaves; nothing was drawn.
         """
+        body = body_of(mechanism, note=note, secure=self._noise.secure)
         with self._transaction():
             self._check_chain()
-            if self._find(label, mechanism) is None:
+            if self._find(label, body) is None:
                 self._check_limit(mechanism.events)
-                self._append(label, "release", self._describe(mechanism, note), None)
+                self._append(label, "release", body, None)
         self._keep_head()
 
     def keep_step(self, label: str, number: int, digest: str) -> None:
@@ -295,7 +306,7 @@ class Ledger:
             hashes.append(last)
         return hashes
 
-    def _find(self, label: str, mechanism: object) -> tuple[int, str | None] | None:
+    def _find(self, label: str, body: Mapping[str, object]) -> tuple[int, str | None] | None:
         row = self._db.execute(
             "SELECT body, result, (SELECT COUNT(*) FROM entries AS e WHERE e.kind = 'release' "
             "AND e.entry_id <= entries.entry_id) FROM entries WHERE label = ? AND kind = 'release'",
@@ -303,10 +314,7 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
-        before = json.loads(row[0])
-        now = json.loads(json.dumps(describe(mechanism)))
-        if (before["mechanism"], before["parameters"]) != (type(mechanism).__name__, now):
-            raise PrivacyError(f"{label!r} was released before with other parameters; start a new run folder")
+        require_same(label, json.loads(row[0]), json.loads(json.dumps(body)))
         return int(row[2]), row[1]
 
     def _check_limit(self, events: Sequence[PrivacyEvent]) -> None:
@@ -319,16 +327,6 @@ class Ledger:
                 f"this release would bring epsilon to {after:.4g}; the run may spend {self._limit.epsilon:g} "
                 f"at delta {self._limit.delta:g}. Nothing was drawn"
             )
-
-    def _describe(self, mechanism: Mechanism[Value], note: str) -> dict[str, object]:
-        return {
-            "mechanism": type(mechanism).__name__,
-            "parameters": describe(mechanism),
-            "events": [[type(event).__name__, describe(event)] for event in mechanism.events],
-            "note": note,
-            "secure_noise": self._noise.secure,
-            "time": time.time(),
-        }
 
     def _append(self, label: str, kind: str, body: Mapping[str, object], result: str | None) -> int:
         """Adds an entry; returns the number of releases there are then."""
@@ -392,8 +390,3 @@ def read_run(path: Path) -> tuple[list[LedgerLine], dict[str, object] | None]:
         raise RunDirError(f"there is no ledger {path}; name the run folder")
     with Ledger.open(path) as ledger:
         return ledger.lines(), ledger.attested()
-
-
-def read_lines(path: Path) -> list[LedgerLine]:
-    """Returns the lines of a run's ledger; see `read_run`."""
-    return read_run(path)[0]
