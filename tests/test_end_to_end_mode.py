@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from rpsg import data, end_to_end, judging, registry
+from rpsg import public as public_texts
 from rpsg.config import RunConfig
 from rpsg.errors import BudgetExceeded, ConfigError, PrivacyError, PrivateDataError, RunDirError
 from rpsg.llm.fake import FakeTextModel, HashEmbedder
@@ -366,6 +367,27 @@ def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
     with monkeypatch.context() as patch:
         patch.setattr(end_to_end, "rank_by_herding", lambda *a, **k: rank_by_herding(*a, **k)[::-1])
         with pytest.raises(PrivacyError, match="'vote 2' was released before, of other texts"):
+            run(settings, texts)
+    assert run(settings, texts).complete
+
+
+def test_topics_are_not_counted_for_texts_that_did_not_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(step: object) -> None:
+        if "stage='keys'" in repr(step):
+            raise Stop
+
+    settings, texts = config(tmp_path / "run", n_units_bound=4000, write=ONE_DRAFT), corpus(150)
+    with pytest.raises(Stop):
+        run(settings, texts, on_progress=stop)
+    write = public_texts.write_public_texts
+    with monkeypatch.context() as patch:
+        patch.setattr(public_texts, "write_public_texts", lambda *a, **k: write(*a, **k)[::-1])
+        with pytest.raises(PrivacyError, match="'topics' was released before, of other texts"):
             run(settings, texts)
     assert run(settings, texts).complete
 

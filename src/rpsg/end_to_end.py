@@ -149,7 +149,9 @@ def release_keys(session: Session, corpus: PrivateCorpus, planned: KeysPlan) -> 
     )
     topics: object = [1.0]
     if planned.topics is not None:
-        topics = session.ledger.release("topics", planned.topics, histogram_rows(private_keys.topics))
+        private_topics = histogram_rows(private_keys.topics)
+        # Where no public file holds them they are made of texts that the model wrote.
+        topics = session.ledger.release("topics", planned.topics, private_topics, of=[public.provenance])
     assert planned.facets is not None
     facets = session.ledger.release("facets", planned.facets, histogram_rows(private_keys.facets))
     labels = _release_cells(session, "labels", planned.labels, private_keys.labels, planned.label_cells, 0.0)

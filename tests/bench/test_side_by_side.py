@@ -1,16 +1,11 @@
 """`rpsg bench --jobs`: cells end as they do one after another; a process that dies is named."""
 
 import json
-import multiprocessing
-import multiprocessing.queues
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from test_bench import config
@@ -18,8 +13,7 @@ from test_bench import config
 from rpsg.bench import parallel
 from rpsg.bench.cells import run_bench
 from rpsg.bench.matrix import BenchConfig
-from rpsg.bench.parallel import _fits, _run_cell, run_side_by_side
-from rpsg.privacy.noise import SecureNoise
+from rpsg.bench.parallel import _fits, run_side_by_side
 
 GIB = 1 << 30
 
@@ -63,8 +57,8 @@ def test_a_queue_that_ends_the_command_ends_its_cells_too(tmp_path: Path) -> Non
     try:
         assert command.stdout is not None
         assert command.stdout.readline().startswith("1/6 posts_plain")
-        # Announced before it starts: forked from a process of the command's.
-        while not (cells := [b for a in psutil.Process(command.pid).children() for b in a.children()]):
+        # Announced before it starts.
+        while not (cells := psutil.Process(command.pid).children()):
             time.sleep(0.05)
         command.terminate()
         _, said = command.communicate(timeout=120)
@@ -72,52 +66,22 @@ def test_a_queue_that_ends_the_command_ends_its_cells_too(tmp_path: Path) -> Non
         command.kill()
         command.wait()
     assert command.returncode == 130 and "the same command goes on" in said
-    assert not psutil.wait_procs(cells, timeout=10)[1]
-
-
-def killed(config_file: Path, folder: Path, name: str) -> None:
-    """Of one cell the process is killed as by the kernel when memory is short."""
-    if name.startswith("posts_plain"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    _run_cell(config_file, folder, name)
+    assert cells and not any(cell.is_running() for cell in cells)
 
 
 def test_a_process_that_dies_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_run_cell", killed)
+    # One cell's process is killed as by the kernel when memory is short.
+    killer = tmp_path / "python"
+    killer.write_text(
+        f'#!/bin/sh\ncase "$*" in *posts_plain*) kill -9 $$;; esac\nexec {sys.executable} "$@"\n'
+    )
+    killer.chmod(0o755)
+    monkeypatch.setattr(parallel.sys, "executable", str(killer))
     plain, copy = run_side_by_side(write(tmp_path, n=20, seeds=[0]), tmp_path / "out", 2)
     assert plain.state == "failed" and "ended with status -9" in plain.reason
     assert copy.state == "done"
-
-
-def test_cells_are_forked_from_a_process_that_has_begun_nothing() -> None:
-    # Neither threads, whose locks a fork would copy (an allocator's own knows about forks), nor noise.
-    code = (
-        "import pathlib, sys, rpsg.bench.cells, rpsg.llm.imports\n"
-        "names = [path.read_text().strip() for path in pathlib.Path('/proc/self/task').glob('*/comm')]\n"
-        "print(len([name for name in names if not name.startswith('jemalloc')]), 'opendp' in sys.modules)"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert found.stdout.split() == ["1", "False"]
-
-
-def draw(queue: "multiprocessing.queues.SimpleQueue[list[int]]") -> None:
-    queue.put(SecureNoise().gaussian(np.zeros(8, dtype=np.int64), std=1e6).tolist())
-
-
-def test_forked_cells_draw_noise_of_their_own() -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rpsg.bench.cells", "rpsg.llm.imports"])
-    queue = context.SimpleQueue()
-    for _ in range(4):
-        process = context.Process(target=draw, args=(queue,))
-        process.start()
-        process.join()
-    assert len({tuple(queue.get()) for _ in range(4)}) == 4
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +195,17 @@ def test_a_stopped_run_goes_on_to_the_same_texts(tmp_path: Path, corpus: Private
     assert read_run(tmp_path / "run/private/ledger.sqlite")[0][: len(before)] == before
     assert len(read_run(tmp_path / "run/private/ledger.sqlite")[0]) == 5
     assert run(settings, corpus).texts == result.texts
+
+
+def test_class_counts_of_an_earlier_version_are_kept(tmp_path: Path, corpus: PrivateCorpus) -> None:
+    settings = config(tmp_path / "run")
+    with pytest.raises(Stop):
+        run(settings, corpus, on_progress=stop_at("classes"))
+    with closing(sqlite3.connect(tmp_path / "run/private/ledger.sqlite")) as db:
+        ((body,),) = db.execute("SELECT body FROM entries WHERE label = 'classes'")
+    # Earlier versions noted no texts at all, and classes stand for none.
+    assert json.loads(body)["of"] is None
+    assert run(settings, corpus).complete
 
 
 def test_votes_are_not_counted_for_texts_that_were_not_voted_on(

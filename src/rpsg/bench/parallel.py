@@ -1,17 +1,15 @@
 """Cells side by side: each in a process of its own, as many as the machine's memory holds."""
 
 import os
-import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from rpsg.bench.cells import ended, run_bench
+from rpsg.bench.cells import ended
 from rpsg.bench.check import check_bench
 from rpsg.bench.matrix import BenchConfig, Cell, cells_of
 from rpsg.bench.outcomes import Outcome, keep_outcome, make_folder, read_outcome, read_outcomes
@@ -19,7 +17,6 @@ from rpsg.bench.outcomes import Outcome, keep_outcome, make_folder, read_outcome
 # Before a cell has finished nobody knows what one takes; the embedded models take about this.
 _FIRST_GUESS = 6 << 30
 _POLL_SECONDS = 0.2
-_THREADS = "OMP_NUM_THREADS"
 
 
 def run_side_by_side(
@@ -64,23 +61,24 @@ def run_side_by_side(
 
 class _Jobs:
     def __init__(self, config_file: Path, folder: Path, n_jobs: int, made_of: Mapping[str, str]) -> None:
-        self._config_file = config_file
+        self._command = ["bench", str(config_file), "-o", str(folder), "--quiet", "--cell"]
         self._folder = folder
         self._n_jobs = n_jobs
         self._made_of = made_of
-        self._running: list[tuple[Cell, ForkServerProcess]] = []
+        self._running: list[tuple[Cell, psutil.Popen]] = []
         self._largest = 0
-        # Cells are forked from a process that has but imported what they need: ten seconds of a core each.
-        self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["rpsg.bench.cells", "rpsg.llm.imports"])
 
     def start(self, cell: Cell) -> None:
         threads = max(1, (os.cpu_count() or 1) // self._n_jobs)
         # An outcome of before must not pass for one of this process.
         (self._folder / "cells" / f"{cell.name}.json").unlink(missing_ok=True)
-        process = self._context.Process(target=_run_cell, args=(self._config_file, self._folder, cell.name))
-        with _environment(_THREADS, str(threads)):
-            process.start()
+        process = psutil.Popen(
+            [sys.executable, "-m", "rpsg", *self._command, cell.name],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self._running.append((cell, process))
 
     def wait_for_room(self) -> None:
@@ -95,13 +93,13 @@ class _Jobs:
         for _, process in self._running:
             process.terminate()
         for _, process in self._running:
-            process.join()
+            process.wait()
 
     def _sizes(self) -> list[int]:
         sizes = []
         for _, process in self._running:
             try:
-                sizes.append(psutil.Process(process.pid).memory_info().rss)
+                sizes.append(process.memory_info().rss)
             except psutil.Error:  # just ended
                 sizes.append(0)
         self._largest = max([self._largest, *sizes])
@@ -111,37 +109,13 @@ class _Jobs:
         time.sleep(_POLL_SECONDS)
         self._sizes()
         for cell, process in list(self._running):
-            status = process.exitcode
+            status = process.poll()
             if status is None:
                 continue
             self._running.remove((cell, process))
             if read_outcome(self._folder, cell.name) is None:
                 why = f"its process ended with status {status} and left no outcome (out of memory?)"
                 keep_outcome(self._folder, cell, ended(cell, why), self._made_of[cell.name])
-
-
-def _run_cell(config_file: Path, folder: Path, name: str) -> None:
-    """Runs one cell in a process of its own, and says nothing."""
-    # As in the command itself: what ends a queue's job ends a cell and its own processes as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
-    run_bench(BenchConfig.load(config_file), folder, only=name)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Sets a variable for a process that is about to start; that which cells are forked from inherits it."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _free() -> int:

@@ -81,7 +81,7 @@ def _vote(
     private_rows = floor_diversity(private_votes.among(usable))
     mechanism = planned.votes[number - 1] if planned.votes else None
     texts = [item.text for item in population]
-    return common.release_sums(session, f"vote {number}", mechanism, private_rows, texts)
+    return common.release_sums(session, f"vote {number}", mechanism, private_rows, len(texts), of=texts)
 
 
 # --- reads ledger outputs and public inputs only ----------------------------------------------------

@@ -143,7 +143,7 @@ def count_classes(
         items=np.asarray(items, dtype=np.int64),
         weights=np.ones(len(items)),
     )
-    return share_out(n, release_sums(session, "classes", mechanism, private_rows, list(place)))
+    return share_out(n, release_sums(session, "classes", mechanism, private_rows, len(labels)))
 
 
 def release_sums(
@@ -151,7 +151,9 @@ def release_sums(
     label: str,
     mechanism: GaussianSum | None,
     private_rows: PrivateRows,
-    of: Sequence[str],
+    n_items: int,
+    *,
+    of: Sequence[str] = (),
 ) -> list[float]:
     """Releases sums of what units contribute: with noise, or exactly where the run has no guarantee.
 
@@ -160,10 +162,11 @@ def release_sums(
         label: names the release.
         mechanism: the noise.
         private_rows: who contributes what to which item.
-        of: the items: public or released before.
+        n_items: how many there are.
+        of: the items where they are texts that were written, public or released before.
     """
     if mechanism is None:
-        exact = np.bincount(private_rows.items, weights=private_rows.weights, minlength=len(of)).tolist()
+        exact = np.bincount(private_rows.items, weights=private_rows.weights, minlength=n_items).tolist()
         found = session.ledger.release(label, NonPrivate(reason="exact counts"), exact, of=of)
     else:
         found = session.ledger.release(label, mechanism, private_rows, of=of)

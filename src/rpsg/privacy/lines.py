@@ -66,7 +66,7 @@ def require_same(label: str, before: Mapping[str, object], now: Mapping[str, obj
     """
     if any(before[name] != now[name] for name in ("mechanism", "parameters")):
         raise PrivacyError(f"{label!r} was released before with other parameters; start a new run folder")
-    # Entries of before 2026-12-01 name no texts; a vote among them is refused, as nobody can tell its texts.
+    # Entries of before 2026-12-01 name no texts: of such a vote nobody can tell what it was about.
     if before.get("of") != now["of"]:
         raise PrivacyError(
             f"{label!r} was released before, of other texts than this run has now: another version or "
