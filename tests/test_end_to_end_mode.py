@@ -56,7 +56,7 @@ from rpsg.types import (
     TextRequest,
     Trust,
 )
-from test_pipeline import Stop
+from test_pipeline import Stop, stop_at
 from test_pipeline import config as base_config
 
 Drawn = TypeVar("Drawn")
@@ -334,16 +334,8 @@ def test_runs_are_charged_to_the_budget_of_their_data(tmp_path: Path) -> None:
 
 def test_a_stopped_run_is_replayed_and_never_drawn_again(tmp_path: Path) -> None:
     settings, texts = config(tmp_path / "run"), corpus(150)
-
-    class Stop(Exception):
-        pass
-
-    def stop(step: object) -> None:
-        if "vote 1" in repr(step):
-            raise Stop
-
     with pytest.raises(Stop):
-        run(settings, texts, on_progress=stop)
+        run(settings, texts, on_progress=stop_at("vote 1"))
     before = read_run(tmp_path / "run/private/ledger.sqlite")[0]
     result = run(settings, texts)
     after = read_run(result.folder / "private/ledger.sqlite")[0]
@@ -353,16 +345,9 @@ def test_a_stopped_run_is_replayed_and_never_drawn_again(tmp_path: Path) -> None
 def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(step: object) -> None:
-        if "vote 2" in repr(step):
-            raise Stop
-
     settings, texts = config(tmp_path / "run", vote={"rounds": 2}, write=ONE_DRAFT), corpus(150)
     with pytest.raises(Stop):
-        run(settings, texts, on_progress=stop)
+        run(settings, texts, on_progress=stop_at("vote 2"))
     # A version that ranks the first vote's candidates in another way varies others for the second.
     with monkeypatch.context() as patch:
         patch.setattr(end_to_end, "rank_by_herding", lambda *a, **k: rank_by_herding(*a, **k)[::-1])
@@ -374,16 +359,9 @@ def test_votes_are_not_counted_for_texts_that_were_not_voted_on(
 def test_topics_are_not_counted_for_texts_that_did_not_make_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(step: object) -> None:
-        if "stage='keys'" in repr(step):
-            raise Stop
-
     settings, texts = config(tmp_path / "run", n_units_bound=4000, write=ONE_DRAFT), corpus(150)
     with pytest.raises(Stop):
-        run(settings, texts, on_progress=stop)
+        run(settings, texts, on_progress=stop_at("keys"))
     write = public_texts.write_public_texts
     with monkeypatch.context() as patch:
         patch.setattr(public_texts, "write_public_texts", lambda *a, **k: write(*a, **k)[::-1])

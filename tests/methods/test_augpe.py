@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +19,14 @@ from rpsg.methods.augpe_api import mask_words
 from rpsg.methods.augpe_plan import AugpePlan, solve, survivors_of
 from rpsg.methods.common import share_out
 from rpsg.pipeline import plan_releases, plan_tasks, run, statement_of
+from rpsg.privacy import ledger
 from rpsg.privacy.accounting import compose, gaussian_epsilon
 from rpsg.privacy.budget import Budget
 from rpsg.privacy.card_file import check_card, read_card
 from rpsg.privacy.events import GaussianEvent
 from rpsg.privacy.ledger import read_run
+from rpsg.privacy.lines import body_of
+from rpsg.privacy.mechanisms import Mechanism
 from rpsg.privacy.noise import FixedNoise, IntArray
 from rpsg.types import Completion, PrivateCorpus, PrivateRecord, Progress, TextRequest
 from test_pipeline import Stop, stop_at
@@ -197,15 +198,26 @@ def test_a_stopped_run_goes_on_to_the_same_texts(tmp_path: Path, corpus: Private
     assert run(settings, corpus).texts == result.texts
 
 
-def test_class_counts_of_an_earlier_version_are_kept(tmp_path: Path, corpus: PrivateCorpus) -> None:
+@pytest.mark.parametrize(("stage", "goes_on"), [("classes", True), ("vote 1", False)])
+def test_class_counts_of_an_earlier_version_are_kept_and_votes_are_not(
+    tmp_path: Path, corpus: PrivateCorpus, monkeypatch: pytest.MonkeyPatch, stage: str, goes_on: bool
+) -> None:
     settings = config(tmp_path / "run")
-    with pytest.raises(Stop):
-        run(settings, corpus, on_progress=stop_at("classes"))
-    with closing(sqlite3.connect(tmp_path / "run/private/ledger.sqlite")) as db:
-        ((body,),) = db.execute("SELECT body FROM entries WHERE label = 'classes'")
-    # Earlier versions noted no texts at all, and classes stand for none.
-    assert json.loads(body)["of"] is None
-    assert run(settings, corpus).complete
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(ledger, "body_of", without_texts)
+        run(settings, corpus, on_progress=stop_at(stage))
+    if goes_on:
+        assert run(settings, corpus).complete
+    else:
+        with pytest.raises(PrivacyError, match="'vote 1' was released before, of other texts"):
+            run(settings, corpus)
+
+
+def without_texts(mechanism: Mechanism, **more: object) -> dict[str, object]:  # type: ignore[type-arg]
+    """The entry of a version that did not note of which texts a release is."""
+    body = body_of(mechanism, **more)  # type: ignore[arg-type]
+    del body["of"]
+    return body
 
 
 def test_votes_are_not_counted_for_texts_that_were_not_voted_on(

@@ -58,7 +58,7 @@ def test_a_draw_is_never_taken_for_one_of_other_texts(tmp_path: Path) -> None:
     assert b"heated" not in (tmp_path / "l").read_bytes()
 
 
-def test_a_vote_of_a_version_that_noted_no_texts_is_refused(tmp_path: Path) -> None:
+def test_a_draw_without_texts_is_not_taken_for_one_of_texts(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "l") as ledger:
         ledger.release("vote", COUNT, VOTES)
         with pytest.raises(PrivacyError, match="of other texts"):
